@@ -1,0 +1,46 @@
+# The one front door. `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-fast demo lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.ready: requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "estarsync needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make setup PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
+	@touch $@
+
+setup: .venv/.ready ## install everything into .venv, and fetch Kafka where a JDK and Maven are present
+	@$(BIN)/sandbox kafka fetch
+
+check: .venv/.ready ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.ready ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-fast: .venv/.ready ## the tests that need no broker, in seconds
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+test: test-fast ## every test; a real Kafka is required and started where none is given
+	REQUIRE_KAFKA=1 $(BIN)/pytest -m "kafka or e2e"
+
+demo: .venv/.ready ## sync a shop through the three services and prove that both sides agree (DATA=path.csv.gz)
+	@$(BIN)/sandbox demo $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
+
+lock: .venv/.ready ## write requirements/*.txt anew: names, versions, hashes
+	$(BIN)/python tools/lock.py
+
+clean: ## remove what the targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-logs demo-report.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

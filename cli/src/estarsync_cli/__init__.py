@@ -1,0 +1,1 @@
+"""estarsync, the command for the people who run it."""

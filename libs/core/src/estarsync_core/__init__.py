@@ -1,0 +1,1 @@
+"""estarsync's pure part: no Kafka, no HTTP, no files, no clock of its own."""

@@ -1,0 +1,1 @@
+"""estarsync's edges: everything here touches the outside world."""

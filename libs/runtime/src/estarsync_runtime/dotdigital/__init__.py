@@ -1,0 +1,1 @@
+"""Dotdigital over HTTP."""

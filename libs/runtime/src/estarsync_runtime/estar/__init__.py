@@ -1,0 +1,1 @@
+"""eStar over SOAP."""

@@ -1,0 +1,1 @@
+"""Kafka: clients, topics, errors, restoring a compacted topic."""

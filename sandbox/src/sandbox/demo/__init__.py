@@ -1,0 +1,1 @@
+"""The demo: a whole shop, end to end."""

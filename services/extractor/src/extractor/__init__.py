@@ -1,0 +1,1 @@
+"""The extractor: reads an eStar shop and publishes raw events."""

@@ -1,0 +1,1 @@
+"""The loader: typed payloads in, bulk imports out."""

@@ -1,0 +1,1 @@
+"""The transformer: raw events in, typed payloads out, exactly once."""
