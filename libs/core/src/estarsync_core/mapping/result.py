@@ -1,0 +1,26 @@
+"""What mapping one record gives."""
+
+from typing import Any
+
+import msgspec
+
+from estarsync_core.entities import Reason
+
+Document = dict[str, Any]
+"""A payload in the shape of its entity's Avro schema: times are aware UTC, dates `date`, money `float`."""
+
+
+class Mapped(msgspec.Struct, frozen=True):
+    """One mapped record.
+
+    Attributes:
+        document: the payload, always whole; None for a tombstone.
+        reason: why there is no document; None where there is one.
+        dropped: (field, code) of every optional value that did not travel as the shop wrote it. Codes `cut`
+            (too long, its beginning travels) and `not_in_lookup` (it travels as it is) keep the value; with
+            any other code the field is left out. Both words come from closed sets, fit for metric labels.
+    """
+
+    document: Document | None
+    reason: Reason | None = None
+    dropped: tuple[tuple[str, str], ...] = ()
