@@ -1,0 +1,127 @@
+"""What a page of fresh records means, against what was published before: pure, so that it can be tested whole.
+
+For each source record the extractor remembers one row: the key that it was published under, and the hash of what
+was published there. All rows of a key hold the same hash.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from estarsync_core.entities import Reason
+from estarsync_core.estar.content import DropList, Record, canonical_json, content_hash
+from estarsync_core.estar.grouping import Group, Grouped, id_order
+
+TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is remembered of a source record; without a key, `hash` is the code of why it could not be used."""
+
+    key: str | None
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What goes to the raw topic: a value, or a tombstone with its reason."""
+
+    key: str
+    value: bytes | None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one page publishes and remembers.
+
+    `rows` holds only what differs from before, None for a row to forget; `dead` maps a source id to the code of
+    why it can't be published; `unchanged` counts the keys that were read and not published again.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    rows: dict[str, Row | None] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How an entity's changes are published.
+
+    `left` is the reason of the tombstone for a key that all its records have left, None where keys are removed
+    by other means; `renames` says whether a group tells which key its record came from.
+    """
+
+    drop: DropList
+    max_bytes: int
+    left: Reason | None = None
+    renames: bool = False
+
+
+def touched_keys(grouped: Grouped, before: Mapping[str, Row]) -> set[str]:
+    """The keys that a page has to do with: those of its groups, and those that its records had before."""
+    fresh = _fresh(grouped)
+    old = {row.key for identity, row in before.items() if identity in fresh and row.key is not None}
+    return old | {group.key for group in grouped.groups}
+
+
+def changes(grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], rules: Rules) -> Changes:
+    """What to publish and to remember.
+
+    Args:
+        grouped: fresh records: for each touched key all that the shop still has.
+        gone: source ids that were published before and that the shop no longer returns.
+        before: the rows of all fresh and gone ids, and of all other ids under the touched keys.
+        rules: the entity's.
+    """
+    result = Changes()
+    hashes = {row.key: row.hash for row in before.values() if row.key is not None}
+    unchanged = 0
+    for group in grouped.groups:
+        content = rules.drop.strip(group.value)
+        row = Row(group.key, content_hash(canonical_json(content)))
+        result.rows.update({identity: row for identity in group.members if before.get(identity) != row})
+        if hashes.get(group.key) == row.hash:
+            unchanged += 1
+            continue
+        value = canonical_json(_with_origin(content, group, before) if rules.renames else content)
+        if len(value) > rules.max_bytes:
+            result.dead[group.members[0]] = TOO_LARGE
+        else:
+            result.events.append(Event(group.key, value))
+    for identity, code in grouped.unusable.items():
+        if before.get(identity) != Row(None, code):
+            result.rows[identity] = Row(None, code)
+            result.dead[identity] = code
+    result.rows.update({identity: None for identity in gone if identity in before})
+    result.events.extend(_left(grouped, gone, before, rules.left))
+    return Changes(result.events, result.rows, result.dead, unchanged)
+
+
+def _fresh(grouped: Grouped) -> set[str]:
+    members = {identity for group in grouped.groups for identity in group.members}
+    return members | grouped.unusable.keys()
+
+
+def _with_origin(content: object, group: Group, before: Mapping[str, Row]) -> Record:
+    # The origin is no part of the hash: read again, the same records must count as unchanged.
+    value: Record = {**content} if isinstance(content, dict) else {}
+    for identity in sorted(group.members, key=id_order, reverse=True):
+        row = before.get(identity)
+        if row is not None and row.key is not None and row.key != group.key:
+            value["renamed_from"] = row.key
+            break
+    return value
+
+
+def _left(
+    grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], reason: Reason | None
+) -> list[Event]:
+    """Tombstones for the keys that every record has left."""
+    if reason is None:
+        return []
+    fresh = _fresh(grouped)
+    here = {group.key for group in grouped.groups}
+    empty = {row.key for identity, row in before.items() if identity in fresh or identity in gone} - here
+    return [Event(key, None, reason) for key in sorted(key for key in empty if key is not None)]
