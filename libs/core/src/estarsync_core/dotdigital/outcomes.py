@@ -1,0 +1,194 @@
+"""What Dotdigital's answers mean: the one table from (call, status, code) to what happens next.
+
+Facts: API facts 2.1, 2.4, 3.5, 3.7, 6.2 and 9. An answer that is not in the table is `STOP`: to spin on
+something that nobody understands would burn the retailer's quota and hide the trouble.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Call(StrEnum):
+    """A kind of call, as far as the meaning of its answers goes."""
+
+    IMPORT = "import"
+    STATUS = "status"
+    DELETE = "delete"
+
+
+class Next(StrEnum):
+    """What happens after an answer."""
+
+    DONE = "done"
+    RETRY = "retry"  # nothing happened there; send the same again after a while
+    LOST = "lost"  # it may have been accepted; only the identical body may be sent again
+    WAIT_QUOTA = "wait_quota"  # the tier's minute is used up
+    WAIT_HOUR = "wait_hour"  # the flat scheme's hour is used up
+    WAIT_SLOT = "wait_slot"  # too many imports are open
+    BISECT = "bisect"  # one record spoils the whole batch
+    SPLIT = "split"  # the body is too large
+    VANISHED = "vanished"  # the import is not known there
+    STOP = "stop"  # a person must look
+
+
+_ERROR_CODE = re.compile(r"ERROR_[A-Z_]+")
+NO_ANSWER = 0
+_SUCCESS = range(200, 300)
+
+
+def error_code(body: Any) -> str:  # noqa: ANN401 - whatever came
+    """The error code in an answer of either API version, or `""`.
+
+    Codes are closed words (`contacts:badJson`, `ERROR_APIUSAGE_EXCEEDED`), fit for logs and labels;
+    descriptions may quote a shopper's data, so they may not.
+    """
+    if not isinstance(body, Mapping):
+        return ""
+    code = body.get("errorCode")
+    if isinstance(code, str) and re.fullmatch(r"[A-Za-z]+:[A-Za-z]+", code):
+        return code
+    found = _ERROR_CODE.search(str(body.get("message", "")) or str(body.get("description", "")))
+    return found.group() if found else ""
+
+
+def next_step(  # noqa: C901, PLR0911 - it is a table
+    call: Call, status: int, code: str, *, sent: bool
+) -> Next:
+    """What to do after an answer.
+
+    Args:
+        call: what was asked.
+        status: the HTTP status, `NO_ANSWER` where none came.
+        code: see `error_code`.
+        sent: whether the request may have reached Dotdigital; only looked at where no answer came.
+    """
+    if status == NO_ANSWER:
+        return Next.LOST if sent else Next.RETRY
+    if status in _SUCCESS:
+        return Next.DONE
+    too_many = "toomany" in code.lower().replace("_", "")
+    match status:
+        case 400 if code == "ERROR_APIUSAGE_EXCEEDED":
+            return Next.WAIT_HOUR
+        case 400 | 429 if too_many:
+            return Next.WAIT_SLOT
+        case 429:
+            return Next.WAIT_QUOTA
+        case 400 if call is Call.IMPORT:
+            return Next.BISECT
+        case 413 if call is Call.IMPORT:
+            return Next.SPLIT
+        case 404 if call is Call.STATUS:
+            return Next.VANISHED
+        case 404 if call is Call.DELETE:
+            return Next.DONE  # what is to be gone is gone
+        case 408 | 500 | 502 | 503 | 504:
+            # A gateway's answer says nothing about what happened behind it.
+            return Next.LOST if call is Call.IMPORT else Next.RETRY
+        case _:
+            return Next.STOP
+
+
+class ImportState(StrEnum):
+    """Where an import is."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+_STATES = {
+    **dict.fromkeys(("finished", "complete", "completed"), ImportState.FINISHED),
+    **dict.fromkeys(("notstarted", "notfinished", "processing"), ImportState.RUNNING),
+    **dict.fromkeys(
+        ("failed", "unknown", "notavailableinthisversion", "invalidfileformat"), ImportState.FAILED
+    ),
+    **dict.fromkeys(("rejectedbywatchdog", "exceedsallowedcontactlimit"), ImportState.REFUSED),
+}
+
+
+def import_state(word: str) -> ImportState:
+    """The state behind either vocabulary's word; an unknown word counts as running until the deadline."""
+    return _STATES.get(word.lower(), ImportState.RUNNING)
+
+
+class Fate(StrEnum):
+    """What an import's report decides for one record."""
+
+    DELIVERED = "delivered"
+    PARK = "park"  # its contact is not there yet
+    RETRY = "retry"  # the report does not say
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A record's fate, and Dotdigital's code for it where there is one."""
+
+    fate: Fate
+    code: str = ""
+
+
+_PARKED = frozenset({"contactemaildoesnotexist", "contactiddoesnotexist"})
+_UNCLEAR = frozenset({"unknown", ""})
+_DELIVERED = Verdict(Fate.DELIVERED)
+_UNACCOUNTED = Verdict(Fate.RETRY, "unaccounted")
+
+
+def contact_verdicts(emails: Sequence[str], report: Mapping[str, Any]) -> dict[str, Verdict]:
+    """Each contact's fate by the report of a finished contact import.
+
+    Failures carry no index, so records are found by their e-mail. A contact that stands in `created` or
+    `updated` was saved, whatever else failed beside it (API facts, 3.5).
+    """
+    saved = {_email_of(row) for part in ("created", "updated") for row in _rows(report, part)}
+    failed: dict[str, str] = {}
+    for row in _rows(report, "failures"):
+        codes = [str(failure.get("failureCode", "")) for failure in _rows(row, "failures")]
+        failed[_email_of(row)] = codes[0] if codes else ""
+    summary = report.get("summary") or {}
+    counted = int(summary.get("newContacts") or 0) + int(summary.get("updatedContacts") or 0)
+    all_saved = not failed and counted == len(emails)
+    return {
+        email: _DELIVERED
+        if email in saved or (all_saved and email not in failed)
+        else _failure(failed[email])
+        if email in failed
+        else _UNACCOUNTED
+        for email in emails
+    }
+
+
+def insight_verdicts(record_keys: Sequence[str], report: Mapping[str, Any]) -> dict[str, Verdict]:
+    """Each record's fate, by record key, by the report of a finished Insight import.
+
+    The report names only failures; the rest counts as delivered if the totals account for every record.
+    """
+    failed = {str(row.get("key")): str(row.get("failureReason", "")) for row in _rows(report, "failures")}
+    summary = report.get("summary") or {}
+    accounted = int(summary.get("totalImported") or 0) == len(set(record_keys) - failed.keys())
+    rest = _DELIVERED if accounted else _UNACCOUNTED
+    return {key: _failure(failed[key]) if key in failed else rest for key in record_keys}
+
+
+def _failure(code: str) -> Verdict:
+    word = code if re.fullmatch(r"[A-Za-z]{1,60}", code) else ""
+    if word.lower() in _PARKED:
+        return Verdict(Fate.PARK, word)
+    if word.lower() in _UNCLEAR:
+        return Verdict(Fate.RETRY, word or "unaccounted")
+    return Verdict(Fate.DEAD_LETTER, word)
+
+
+def _rows(body: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    rows = body.get(name)
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+
+
+def _email_of(row: Mapping[str, Any]) -> str:
+    identifiers = row.get("identifiers")
+    return str(identifiers.get("email", "")).strip().lower() if isinstance(identifiers, Mapping) else ""

@@ -1,0 +1,21 @@
+"""The loader's settings, from environment variables."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from estarsync_runtime.dotdigital.connect import DotdigitalSettings
+from estarsync_runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings, DotdigitalSettings):
+    """What the loader needs to know beyond Kafka and Dotdigital themselves."""
+
+    loader_contact_slots: Annotated[int, Field(ge=1, le=25)] = 8
+    loader_insight_slots: Annotated[int, Field(ge=1, le=5)] = 4
+    loader_batch_records: Annotated[int, Field(ge=1)] = 5000
+    loader_batch_bytes: Annotated[int, Field(ge=1024, le=45_000_000)] = 45_000_000
+    loader_linger_seconds: Annotated[float, Field(ge=0)] = 1.0
+    loader_park_seconds: Annotated[float, Field(gt=0)] = 900.0
+    loader_import_deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    loader_settle_seconds: Annotated[float, Field(ge=0)] = 60.0
