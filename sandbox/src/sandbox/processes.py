@@ -41,6 +41,10 @@ class Process:
         """Its exit code, minus the signal that ended it, or None while it runs."""
         return self.popen.poll()
 
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.returncode is None
+
     def wait(self, seconds: float) -> int | None:
         """Block until it ends, at most so many seconds; its exit code, or None where it still runs."""
         with suppress(subprocess.TimeoutExpired):
