@@ -14,6 +14,93 @@ class Metrics:
             ["topic", "partition"],
             registry=registry,
         )
+        # Extractor
+        self.estar_calls = Counter(
+            "estarsync_estar_calls_total",
+            "Calls to the shop by operation and outcome (answered, refused, failed).",
+            ["operation", "outcome"],
+            registry=registry,
+        )
+        self.estar_seconds = Histogram(
+            "estarsync_estar_call_seconds",
+            "How long the shop took to answer.",
+            ["operation"],
+            registry=registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+        )
+        self.listed = Counter(
+            "estarsync_extractor_listed_total",
+            "Ids that the shop has listed as new or changed.",
+            ["entity"],
+            registry=registry,
+        )
+        self.read = Counter(
+            "estarsync_extractor_read_total",
+            "Records read from the shop.",
+            ["entity"],
+            registry=registry,
+        )
+        self.published = Counter(
+            "estarsync_extractor_published_total",
+            "Raw events committed.",
+            ["entity", "lane"],
+            registry=registry,
+        )
+        self.unchanged = Counter(
+            "estarsync_extractor_unchanged_total",
+            "Keys that were read and had not changed.",
+            ["entity"],
+            registry=registry,
+        )
+        self.extract_dead = Counter(
+            "estarsync_extractor_dead_letters_total",
+            "Records that could not be read or have no key.",
+            ["entity", "code"],
+            registry=registry,
+        )
+        self.keys = Gauge(
+            "estarsync_extractor_keys",
+            "Keys published so far and still in the shop, as far as is known.",
+            ["entity"],
+            registry=registry,
+        )
+        self.first_load_done = Gauge(
+            "estarsync_extractor_first_load_done",
+            "1 once everything that the shop had at the start has been published.",
+            ["entity"],
+            registry=registry,
+        )
+        self.sequence = Gauge(
+            "estarsync_extractor_sequence",
+            "The number of the last event published.",
+            ["entity"],
+            registry=registry,
+        )
+        self.cursor = Gauge(
+            "estarsync_extractor_cursor_seconds",
+            "Unix time up to which a feed has been read.",
+            ["feed"],
+            registry=registry,
+        )
+        # Extractor
+        self.first_load_done = Gauge(
+            "estarsync_extractor_first_load_done",
+            "1 where everything that the shop had has been read once, else 0.",
+            ["entity"],
+            registry=registry,
+        )
+        self.listed = Gauge(
+            "estarsync_extractor_listed_records",
+            "Records that the shop has listed so far in the first load.",
+            ["entity"],
+            registry=registry,
+        )
+        self.events = Counter(
+            "estarsync_extractor_events_total",
+            "Raw events published.",
+            ["entity", "lane"],
+            registry=registry,
+        )
         # Loader
         self.pending = Gauge(
             "estarsync_loader_pending_records",

@@ -107,6 +107,10 @@ class DotdigitalClient:
         with self._lock:
             self._tier(operation).sent(self._clock.monotonic())
 
+    def pause(self, seconds: float) -> None:
+        """Wait before another try; blocks."""
+        self._clock.sleep(seconds)
+
     def call_when_allowed(self, operation: Operation, method: str, path: str, **request: Any) -> Answer:  # noqa: ANN401 - httpx's own arguments
         """Wait for the quota, then call; blocks for as long as that takes."""
         while (wait := self.delay(operation)) > 0:

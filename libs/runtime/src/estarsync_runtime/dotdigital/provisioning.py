@@ -74,6 +74,19 @@ def inspect(client: DotdigitalClient, settings: DotdigitalSettings) -> Plan:
     )
 
 
+def existing(client: DotdigitalClient, settings: DotdigitalSettings) -> Account:
+    """The account as it is, without creating anything; blocks for a few calls.
+
+    Raises:
+        ConfigurationError: something is missing or wrong.
+    """
+    plan = inspect(client, settings)
+    if plan.list_id is None or plan.orders_collection is None or plan.catalog_collection is None:
+        missing = [step.removeprefix("create ") for step in plan.steps(settings)]
+        raise ConfigurationError([f"not there yet: {what}: run `estarsync provision`" for what in missing])
+    return Account(plan.list_id, plan.orders_collection, plan.catalog_collection)
+
+
 def provision(client: DotdigitalClient, settings: DotdigitalSettings) -> Account:
     """Create what is missing; running it again, or beside another, changes nothing more. Blocks.
 

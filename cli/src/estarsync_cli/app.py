@@ -1,0 +1,17 @@
+"""Every command of `estarsync`, by name; each one's work is in a module of its own."""
+
+import typer
+
+from estarsync_cli import doctor, provision, reconcile, topics
+
+app = typer.Typer(
+    name="estarsync",
+    help="For the people who run estarsync: is it working, is everything there, and how do I fix it?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("doctor")(doctor.doctor)
+app.command("provision")(provision.provision)
+app.command("reconcile")(reconcile.reconcile)
+app.add_typer(topics.app, name="topics")
