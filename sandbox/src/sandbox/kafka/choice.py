@@ -144,7 +144,7 @@ def first_of(
 
 def _openers(env: Mapping[str, str], log: Callable[[str], None], clock: Clock) -> dict[Kind, Opener]:
     return {
-        "given": partial(_given, env.get("KAFKA_BOOTSTRAP_SERVERS", "")),
+        "given": partial(given_broker, env.get("KAFKA_BOOTSTRAP_SERVERS", "")),
         "docker": partial(container.kafka_in_docker, log, clock),
         "maven": partial(_from_maven, env, log, clock),
         "mock": mock.mock_cluster,
@@ -152,12 +152,15 @@ def _openers(env: Mapping[str, str], log: Callable[[str], None], clock: Clock) -
 
 
 @contextmanager
-def _given(bootstrap: str) -> Iterator[Broker]:
-    if not answers(bootstrap, _GIVEN_SECONDS):
+def given_broker(bootstrap: str, seconds: float = _GIVEN_SECONDS) -> Iterator[Broker]:
+    """The broker of KAFKA_BOOTSTRAP_SERVERS, which has so many seconds to answer.
+
+    Raises:
+        ConfigurationError: it doesn't.
+    """
+    if not answers(bootstrap, seconds):
         raise ConfigurationError(
-            [
-                f"KAFKA_BOOTSTRAP_SERVERS={bootstrap}: no broker answered within {_GIVEN_SECONDS:g} s; {_GIVEN_REMEDY}"
-            ]
+            [f"KAFKA_BOOTSTRAP_SERVERS={bootstrap}: no broker answered within {seconds:g} s; {_GIVEN_REMEDY}"]
         )
     yield Broker(bootstrap, "given", "the broker given in KAFKA_BOOTSTRAP_SERVERS")
 

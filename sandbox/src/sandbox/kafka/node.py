@@ -54,7 +54,7 @@ def kafka_node(java: str, jars: Path, clock: Clock) -> Iterator[str]:
         Unavailable: it doesn't start; the text carries the last lines of its log.
     """
     for attempt in range(1, _TRIES + 1):
-        with _folder() as folder:
+        with temporary_folder(Path(tempfile.gettempdir())) as folder:
             bootstrap = f"127.0.0.1:{processes.free_port()}"
             process = _start(java, jars, folder, bootstrap)
             try:
@@ -101,17 +101,17 @@ def _format(command: list[str], cluster: str, properties: Path, folder: Path) ->
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    """A temporary folder; those of owners that were killed are removed on the way."""
+def temporary_folder(root: Path) -> Iterator[Path]:
+    """A folder that goes with the block; those of owners that were killed are removed on the way."""
     prefix = f"estarsync-kafka-{os.getuid()}-"
-    for other in Path(tempfile.gettempdir()).glob(f"{prefix}*/owner.lock"):
+    for other in root.glob(f"{prefix}*/owner.lock"):
         try:
             with other.open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             continue  # its owner lives, or has just removed it
         shutil.rmtree(other.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=root, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with (folder / "owner.new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -22,7 +22,7 @@ def wait_until_up(bootstrap: str, seconds: float, clock: Clock, alive: Callable[
     """Block until a broker answers; False when it is no longer alive, or the time is over."""
     deadline = clock.monotonic() + seconds
     while alive() and clock.monotonic() < deadline:
-        if answers(bootstrap, 1.0):
+        if answers(bootstrap, 0.5):
             return True
         clock.sleep(0.05)
     return False
