@@ -2,7 +2,10 @@
 
 import typer
 
+from sandbox.kafka.cli import app as kafka
+
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.add_typer(kafka, name="kafka")
 
 
 def main() -> None:
