@@ -149,7 +149,7 @@ class OrderMapper:
 
 
 def _product(line: OrderLine, price: Decimal, qty: int, notes: Notes) -> Document:
-    if clean(line.Barcode) is None:
+    if not (line.Barcode or "").strip():
         notes.append(("lines[].sku", "missing"))
     sku = notes.optional("lines[].sku", identity, line.Barcode) or UNKNOWN_SKU
     return {
