@@ -28,22 +28,10 @@ class Metrics:
             registry=registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
         )
-        self.listed = Counter(
-            "estarsync_extractor_listed_total",
-            "Ids that the shop has listed as new or changed.",
-            ["entity"],
-            registry=registry,
-        )
         self.read = Counter(
             "estarsync_extractor_read_total",
             "Records read from the shop.",
             ["entity"],
-            registry=registry,
-        )
-        self.published = Counter(
-            "estarsync_extractor_published_total",
-            "Raw events committed.",
-            ["entity", "lane"],
             registry=registry,
         )
         self.unchanged = Counter(
@@ -64,12 +52,6 @@ class Metrics:
             ["entity"],
             registry=registry,
         )
-        self.first_load_done = Gauge(
-            "estarsync_extractor_first_load_done",
-            "1 once everything that the shop had at the start has been published.",
-            ["entity"],
-            registry=registry,
-        )
         self.sequence = Gauge(
             "estarsync_extractor_sequence",
             "The number of the last event published.",
@@ -82,7 +64,6 @@ class Metrics:
             ["feed"],
             registry=registry,
         )
-        # Extractor
         self.first_load_done = Gauge(
             "estarsync_extractor_first_load_done",
             "1 where everything that the shop had has been read once, else 0.",
