@@ -41,7 +41,7 @@ def test_a_dropped_connection_has_no_answer_and_the_next_request_has_one() -> No
 
 
 @pytest.mark.parametrize("parallel", [True, False])
-def test_requests_run_together_only_where_the_handler_allows_it(parallel: bool) -> None:
+def test_requests_run_together_only_where_the_handler_allows_it(*, parallel: bool) -> None:
     both = threading.Barrier(2)
 
     def handler(_: httpx.Request) -> httpx.Response:
