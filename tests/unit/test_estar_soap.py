@@ -20,6 +20,7 @@ PROFILE = """
 timezone: Pacific/Auckland
 websites: {"1": {currency: NZD, product_url: "https://x/{id}", image_base: "https://x"}}
 """
+WHO = Credentials("user", "secret")
 RNG = random.Random(1)  # noqa: S311 - spreads pauses
 
 
@@ -46,7 +47,7 @@ class Site:
             httpx.Client(transport=httpx.MockTransport(self.answer)),
             self.profile,
             "https://shop.example/",
-            Credentials("user", "pass"),
+            WHO,
             clock=self.clock,
             rng=RNG,
             metrics=self.metrics,
@@ -68,6 +69,15 @@ class Site:
         return [
             request.content.decode() for request in self.requests if b"<Authenticate " not in request.content
         ]
+
+
+def client_of(answer: httpx.Response, who: Credentials = WHO) -> EstarClient:
+    """A client of a site that answers everything alike."""
+    site = Site()
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+    return EstarClient(
+        http, site.profile, "https://shop.example", who, clock=site.clock, rng=RNG, metrics=site.metrics
+    )
 
 
 def test_the_token_is_the_first_parameter_and_nothing_is_in_the_url() -> None:
@@ -204,34 +214,10 @@ def test_an_answer_that_is_too_large_is_cut_off() -> None:
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 410])
 def test_a_place_without_an_api_is_a_wrong_setting_at_first_and_trouble_later(status: int) -> None:
     gone = httpx.Response(status, headers={"location": "https://elsewhere"})
-    site = Site(gone)
-    transport = httpx.MockTransport(lambda _: gone)
-    stranger = EstarClient(
-        httpx.Client(transport=transport),
-        site.profile,
-        "https://shop.example",
-        Credentials("user", "pass"),
-        clock=site.clock,
-        rng=RNG,
-        metrics=site.metrics,
-    )
-    with pytest.raises(ConfigurationError, match=f"ESTAR_BASE_URL: .* HTTP {status}"):
-        stranger.authenticate()
+    with pytest.raises(ConfigurationError, match=f"ESTAR_BASE_URL: .*HTTP {status}"):
+        client_of(gone).authenticate()
     with pytest.raises(RetryLater, match=f"HTTP {status}"):
-        site.source.list_products()
-
-
-def client_of(answer: httpx.Response, base_url: str = "https://shop.example") -> EstarClient:
-    site = Site()
-    return EstarClient(
-        httpx.Client(transport=httpx.MockTransport(lambda _: answer)),
-        site.profile,
-        base_url,
-        Credentials("user", "pass\x00" if answer.status_code == 299 else "secret"),
-        clock=site.clock,
-        rng=RNG,
-        metrics=site.metrics,
-    )
+        Site(gone).source.list_products()
 
 
 @pytest.mark.parametrize(
@@ -243,7 +229,7 @@ def test_wrong_credentials_name_the_settings_and_not_the_password(answer: httpx.
     ) as caught:
         client_of(answer).authenticate()
     assert "secret" not in str(caught.value)
-    assert "secret" not in repr(Credentials("user", "secret"))
+    assert "secret" not in repr(WHO)
 
 
 def test_a_site_too_busy_for_a_token_is_tried_later() -> None:
@@ -253,19 +239,14 @@ def test_a_site_too_busy_for_a_token_is_tried_later() -> None:
 
 def test_what_can_not_be_sent_is_a_wrong_setting() -> None:
     with pytest.raises(ConfigurationError, match="control character"):
-        client_of(httpx.Response(299)).authenticate()
+        client_of(xml(""), Credentials("user", "a\x00b")).authenticate()
     site = Site()
-    nowhere = EstarClient(
-        httpx.Client(),
-        site.profile,
-        "shop.example",
-        Credentials("user", "pass"),
-        clock=site.clock,
-        rng=RNG,
-        metrics=site.metrics,
-    )
-    with pytest.raises(ConfigurationError, match="ESTAR_BASE_URL"):
-        nowhere.authenticate()
+    with httpx.Client() as http:
+        nowhere = EstarClient(
+            http, site.profile, "x.nz", WHO, clock=site.clock, rng=RNG, metrics=site.metrics
+        )
+        with pytest.raises(ConfigurationError, match="ESTAR_BASE_URL"):
+            nowhere.authenticate()
 
 
 def test_calls_are_counted_by_operation_and_outcome() -> None:
