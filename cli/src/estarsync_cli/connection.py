@@ -4,10 +4,22 @@ from prometheus_client import CollectorRegistry
 
 from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.dotdigital.client import DotdigitalClient
-from estarsync_runtime.dotdigital.connect import DotdigitalSettings, connect
+from estarsync_runtime.dotdigital.connect import DotdigitalSettings
+from estarsync_runtime.dotdigital.connect import connect as connect_dotdigital
+from estarsync_runtime.estar.connect import EstarSettings
+from estarsync_runtime.estar.connect import connect as connect_estar
+from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.settings import load, read_profile
 
 
 def dotdigital(settings: DotdigitalSettings) -> DotdigitalClient:
     """A client for the account; blocks for one call."""
-    return connect(settings, SystemClock(), Metrics(CollectorRegistry()))
+    return connect_dotdigital(settings, SystemClock(), Metrics(CollectorRegistry()))
+
+
+def estar() -> EstarSource:
+    """The retailer's site; nothing is sent yet."""
+    settings = load(EstarSettings)
+    profile = read_profile(settings.tenant_profile)
+    return connect_estar(settings, profile, SystemClock(), Metrics(CollectorRegistry()))
