@@ -42,9 +42,9 @@ def obstacle(env: Mapping[str, str]) -> str | None:
             engine.connect(host.path)
             engine.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
             answer = engine.recv(64)
-        except OSError:
-            answer = b""
-    return None if b" 200 " in answer else f"no Docker engine answers at {host.path}"
+        except OSError as error:
+            return f"no Docker engine answers at {host.path} ({error.strerror or error})"
+    return None if b" 200 " in answer else f"the Docker engine at {host.path} is not well"
 
 
 @contextmanager
@@ -120,7 +120,8 @@ def _ensure_image(image: str, log: Callable[[str], None]) -> None:
             try:
                 client.images.pull(image)
             except (docker.errors.DockerException, OSError) as error:
-                raise Unavailable(f"the image {image} is not here and can't be pulled: {error}") from error
+                reason = getattr(error, "explanation", None) or error
+                raise Unavailable(f"the image {image} is not here and can't be pulled: {reason}") from error
 
 
 @contextmanager
