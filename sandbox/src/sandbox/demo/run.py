@@ -1,0 +1,321 @@
+"""The demo: broker, both twins and the three services as processes, from nothing to the proof."""
+
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity
+from estarsync_core.errors import ConfigurationError, Stop
+from estarsync_core.topics import declared_topics, raw_topic, typed_topic
+from estarsync_runtime.dotdigital.connect import DotdigitalSettings
+from estarsync_runtime.kafka.admin import apply_topics
+from estarsync_runtime.kafka.config import consumer_config
+from estarsync_runtime.kafka.errors import translated
+from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.settings import KafkaSettings
+from sandbox.demo import proof as proofs
+from sandbox.demo.progress import Display, Samples, Step, scrape, total
+from sandbox.estar import profile_path
+from sandbox.kafka import Broker, broker
+from sandbox.processes import Process, Supervisor, free_port, start, stop
+
+SERVICES = ("extractor", "transformer", "loader")
+_TURN = 0.5
+_GRACE = 15.0
+_READY_SECONDS = 60.0
+_MOCK_SIZE = 100
+_MORE = "for more, start Docker, install a JDK 17 or later with Maven, or set KAFKA_BOOTSTRAP_SERVERS"
+_READY = re.compile(r"on (http://\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to load, and where to leave things.
+
+    Attributes:
+        data: an Online Retail CSV file; None for a generated shop.
+        size: customers of the generated shop; None for a fitting one.
+        seed: of everything random.
+        limits: the account's quota, `generous` or `basic`.
+        report: where the report goes.
+        logs: the folder for the processes' logs.
+    """
+
+    data: Path | None
+    size: int | None
+    seed: int
+    limits: str
+    report: Path
+    logs: Path
+
+
+class Demo:
+    """One run; everything that it starts ends with it.
+
+    Args:
+        options: see `Options`.
+        clock: the time.
+        console: for people.
+    """
+
+    def __init__(self, options: Options, clock: Clock, console: Console) -> None:
+        self._options = options
+        self._clock = clock
+        self._console = console
+        self._stack = ExitStack()
+        self._http = httpx.Client()
+        self._restarts = 0
+        self._peaks: dict[str, float] = {}
+
+    def run(self) -> bool:
+        """Do everything; true where the shop and Dotdigital agree. Blocks until it is done.
+
+        Raises:
+            ConfigurationError: something that it needs is missing or wrong.
+            Stop: a service could not be kept running.
+        """
+        began = self._clock.monotonic()
+        shutil.rmtree(self._options.logs, ignore_errors=True)
+        self._options.logs.mkdir(parents=True)
+        with self._stack:
+            with Display(self._clock, self._console) as display:
+                found = self._stack.enter_context(broker(display.say))
+                settings = self._environment(found, display)
+                ready = self._clock.monotonic()
+                self._sync(settings, display)
+            synced = self._clock.monotonic()
+            result = self._prove(settings)
+            proved = self._clock.monotonic()
+            proofs.show(result, self._console)
+            document = {
+                **result.document(),
+                "durations_seconds": {
+                    "preparation": round(ready - began, 1),
+                    "sync": round(synced - ready, 1),
+                    "reconcile": round(proved - synced, 1),
+                },
+                "broker": {"kind": found.kind, "description": found.description},
+                "restarts": self._restarts,
+                "peak_rss_mib": self._peaks,
+            }
+            self._options.report.write_bytes(
+                msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+            )
+        self._say_the_end(result, document["durations_seconds"])
+        return result.in_agreement
+
+    def _environment(self, found: Broker, display: Display) -> dict[str, str]:
+        """Start both twins, create the topics; the services' environment."""
+        size = self._options.size
+        if not found.real:
+            if self._options.data is not None or (size or 0) > _MOCK_SIZE:
+                raise ConfigurationError(
+                    [f"the development broker in memory takes up to {_MOCK_SIZE} customers: {_MORE}"]
+                )
+            size = size or _MOCK_SIZE
+        password, secret = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
+        credentials = {
+            "ESTAR_USERNAME": "demo",
+            "ESTAR_PASSWORD": password,
+            "DOTDIGITAL_USERNAME": "demo@apiconnector.com",
+            "DOTDIGITAL_PASSWORD": secret,
+        }
+        shop_arguments = ["shop", "serve", "--seed", str(self._options.seed)]
+        if self._options.data is not None:
+            shop_arguments += ["--data", str(self._options.data)]
+        elif size is not None:
+            shop_arguments += ["--size", str(size)]
+        shop = self._twin("shop", shop_arguments, credentials, display)
+        arguments = [
+            "dotdigital",
+            "serve",
+            "--seed",
+            str(self._options.seed),
+            "--limits",
+            self._options.limits,
+        ]
+        account = self._twin("dotdigital", arguments, credentials, display)
+        prefix = f"demo-{secrets.token_hex(3)}." if found.kind == "given" else ""
+        if found.real:
+            apply_topics(
+                {"bootstrap.servers": found.bootstrap}, declared_topics(), prefix, replication=1, timeout=30.0
+            )
+        return {
+            **credentials,
+            "KAFKA_BOOTSTRAP_SERVERS": found.bootstrap,
+            "TOPIC_PREFIX": prefix,
+            "TENANT_PROFILE": str(profile_path()),
+            "ESTAR_BASE_URL": shop,
+            "DOTDIGITAL_URL": account,
+        }
+
+    def _twin(self, name: str, arguments: list[str], credentials: Mapping[str, str], display: Display) -> str:
+        """Start a sandbox twin and wait until it says where it is."""
+        log = self._options.logs / f"{name}.log"
+        process = start(
+            name, [sys.executable, "-m", "sandbox", *arguments], {**os.environ, **credentials}, log
+        )
+        self._stack.callback(stop, process, _GRACE)
+        deadline = self._clock.monotonic() + _READY_SECONDS
+        while self._clock.monotonic() < deadline:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            if ready := _READY.search(text):
+                display.say(text[: ready.end()].splitlines()[-1])
+                return ready.group(1)
+            if not process.alive():
+                raise ConfigurationError(text.strip().splitlines() or [f"the {name} ended without a word"])
+            self._clock.sleep(0.05)
+        raise Stop(f"the {name} did not start within {_READY_SECONDS:.0f} s: see {log}")
+
+    def _sync(self, settings: Mapping[str, str], display: Display) -> None:
+        """Run the services until everything that the shop has is settled at Dotdigital."""
+        supervisor = Supervisor(self._clock, lambda line: self._notice(line, display))
+        self._stack.callback(supervisor.stop, _GRACE)
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="estarsync-demo-")))
+        ports = {}
+        for name in SERVICES:
+            ports[name] = free_port()
+            environment = {
+                **os.environ,
+                **settings,
+                "HTTP_PORT": str(ports[name]),
+                "DATA_DIR": str(folder / name),
+                "INSTANCE_ID": f"{name}-0",
+                "LOG_LEVEL": "INFO",
+            }
+            argv = [sys.executable, "-m", name]
+            process = supervisor.add(name, argv, environment, self._options.logs / f"{name}.log")
+            display.say(f"{name} runs as process {process.pid}")
+        truth = proofs.fetch_truth(self._http, settings["ESTAR_BASE_URL"])
+        ends = _Ends(self._kafka_settings(settings))
+        self._stack.callback(ends.close)
+        while True:
+            supervisor.check()
+            if supervisor.given_up:
+                raise Stop("; ".join(f"{name}: {why}" for name, why in supervisor.given_up.items()))
+            metrics = {name: scrape(self._http, f"http://127.0.0.1:{port}") for name, port in ports.items()}
+            for name in SERVICES:
+                self._watch_memory(name, supervisor.process(name))
+            display.show(_steps(truth, metrics))
+            if _finished(metrics, ends):
+                return
+            self._clock.sleep(_TURN)
+
+    def _notice(self, line: str, display: Display) -> None:
+        self._restarts += 1
+        display.say(line)
+
+    def _prove(self, settings: Mapping[str, str]) -> proofs.Proof:
+        self._console.print("reading Dotdigital back …", highlight=False)
+        truth = proofs.fetch_truth(self._http, settings["ESTAR_BASE_URL"])
+        account = DotdigitalSettings.model_validate(
+            {name.lower(): value for name, value in settings.items() if name.startswith("DOTDIGITAL_")}
+        )
+        metrics = Metrics(CollectorRegistry())
+        return proofs.prove(truth, self._kafka_settings(settings), account, self._clock, metrics)
+
+    def _kafka_settings(self, settings: Mapping[str, str]) -> KafkaSettings:
+        return KafkaSettings(
+            kafka_bootstrap_servers=settings["KAFKA_BOOTSTRAP_SERVERS"], topic_prefix=settings["TOPIC_PREFIX"]
+        )
+
+    def _watch_memory(self, name: str, process: Process) -> None:
+        """Keep each service's highest memory, where the system tells (Linux)."""
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+        if peak:
+            self._peaks[name] = max(self._peaks.get(name, 0), round(int(peak.group(1)) / 1024, 1))
+
+    def _say_the_end(self, result: proofs.Proof, durations: Any) -> None:  # noqa: ANN401 - plain data
+        say = self._console.print
+        say(f"synced in {durations['sync']} s; the report is in {self._options.report}", highlight=False)
+        if not result.in_agreement:
+            say(
+                f"The two sides do NOT agree. The services' logs are in {self._options.logs}/.",
+                highlight=False,
+            )
+            return
+        say("The shop and Dotdigital agree.", style="bold green")
+        say(
+            "Next: make demo DATA=path.csv.gz loads a real shop's invoices; make demo LIMITS=basic limits the calls",
+            highlight=False,
+        )
+        say(
+            "as Dotdigital's Basic package does; kill -9 a service in the middle and see what happens.",
+            highlight=False,
+        )
+        say("README.md says what to read after that.", highlight=False)
+
+
+class _Ends:
+    """Where the topics end now."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._consumer = Consumer(consumer_config(settings, "estarsync-demo"))
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def reached(self, topics: list[str], positions: Samples) -> bool:
+        """Whether a service's positions stand at the end of every partition of the topics."""
+        for topic in topics:
+            with translated():
+                partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            for number in partitions:
+                with translated():
+                    watermarks = self._consumer.get_watermark_offsets(
+                        TopicPartition(topic, number), timeout=10
+                    )
+                end = watermarks[1]
+                labels = (("partition", str(number)), ("topic", topic))
+                if positions.get(("estarsync_position_offset", labels), 0 if end == 0 else -1) < end:
+                    return False
+        return True
+
+    def raw(self, positions: Samples) -> bool:
+        """Whether the transformer has read everything."""
+        return self.reached([self._settings.topic(raw_topic(entity)) for entity in Entity], positions)
+
+    def typed(self, positions: Samples) -> bool:
+        """Whether the loader has settled everything."""
+        return self.reached([self._settings.topic(typed_topic(entity)) for entity in Entity], positions)
+
+
+def _steps(truth: dict[str, Any], metrics: Mapping[str, Samples]) -> list[Step]:
+    steps = []
+    for entity in Entity:
+        expected = len(truth[entity]["expected"])
+        settled = sum(
+            total(metrics["loader"], "estarsync_loader_records_total", entity=entity, outcome=outcome)
+            for outcome in ("delivered", "unchanged", "dead_letter")
+        )
+        steps.append(Step(entity, int(settled), expected))
+    return steps
+
+
+def _finished(metrics: Mapping[str, Samples], ends: _Ends) -> bool:
+    extracted = all(
+        total(metrics["extractor"], "estarsync_extractor_first_load_done", entity=entity) == 1
+        for entity in Entity
+    )
+    # In this order: what one has finished is the end of what the next must reach.
+    return extracted and ends.raw(metrics["transformer"]) and ends.typed(metrics["loader"])
