@@ -3,10 +3,12 @@
 import typer
 
 from sandbox.demo.cli import demo
+from sandbox.dotdigital.cli import app as dotdigital
 from sandbox.estar.cli import app as shop
 from sandbox.kafka.cli import app as kafka
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.add_typer(dotdigital, name="dotdigital")
 app.add_typer(kafka, name="kafka")
 app.add_typer(shop, name="shop")
 app.command("demo")(demo)
