@@ -82,6 +82,32 @@ class Metrics:
             ["entity", "lane"],
             registry=registry,
         )
+        # Transformer
+        self.transformed = Counter(
+            "estarsync_transformer_records_total",
+            "Raw events finished, by what became of them (payload, tombstone, dead_letter).",
+            ["entity", "outcome"],
+            registry=registry,
+        )
+        self.dead_letters = Counter(
+            "estarsync_dead_letters_total",
+            "Records that could not be used, by the topic that they were read from and the reason's code.",
+            ["topic", "code"],
+            registry=registry,
+        )
+        self.dropped_fields = Counter(
+            "estarsync_transformer_dropped_fields_total",
+            "Optional values that did not travel as the shop wrote them, by field and the reason's code.",
+            ["entity", "field", "code"],
+            registry=registry,
+        )
+        self.batch_seconds = Histogram(
+            "estarsync_transformer_batch_seconds",
+            "How long a batch took: mapping and producing (map), then the end of its transaction (commit).",
+            ["step"],
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+        )
         # Loader
         self.pending = Gauge(
             "estarsync_loader_pending_records",

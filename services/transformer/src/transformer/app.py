@@ -1,0 +1,78 @@
+"""The transformer's composition root: every part is made and joined here."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import structlog
+from confluent_kafka import Consumer
+
+from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity
+from estarsync_core.mapping.mapper import Mapper
+from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
+from estarsync_runtime.avro import AvroCodec
+from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.producer import TransactionalProducer
+from estarsync_runtime.kafka.restore import partitions_of
+from estarsync_runtime.lifecycle import Context
+from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.settings import read_profile
+from transformer.handler import SERVICE, Handler
+from transformer.loop import Loop
+from transformer.settings import Settings
+
+GROUP = "estarsync-transformer"
+_log = structlog.get_logger()
+
+
+@contextmanager
+def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
+    """A transformer that is ready to run. Blocks while it checks the topics and its predecessor is fenced.
+
+    Args:
+        settings: all of them.
+        clock: the time.
+        metrics: what is shown.
+
+    Raises:
+        ConfigurationError: the profile can't be read or mapped by, or topics are missing.
+    """
+    handler = Handler(
+        Mapper(read_profile(settings.tenant_profile)),
+        AvroCodec(),
+        settings.topic_prefix,
+        settings.instance_id,
+    )
+    with ExitStack() as stack:
+        consumer = Consumer(
+            {**consumer_config(settings, GROUP), "partition.assignment.strategy": "cooperative-sticky"}
+        )
+        stack.callback(consumer.close)
+        inputs = raw_topics(settings)
+        outputs = [settings.topic(typed_topic(entity)) for entity in Entity]
+        partitions_of(consumer, inputs + outputs + [dlq_topic(topic) for topic in inputs])
+        producer = TransactionalProducer(
+            producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"), clock
+        )
+        yield Loop(
+            consumer,
+            producer,
+            handler,
+            metrics,
+            clock,
+            batch_records=settings.transformer_batch_records,
+            batch_seconds=settings.transformer_batch_seconds,
+        )
+
+
+def raw_topics(settings: Settings) -> list[str]:
+    """What it reads, as named on this cluster."""
+    return [settings.topic(raw_topic(entity)) for entity in Entity]
+
+
+def serve(settings: Settings, context: Context) -> None:
+    """Transform until told to stop."""
+    with build(settings, context.clock, context.metrics) as loop:
+        context.health.ready = True
+        _log.info("ready")
+        loop.run(raw_topics(settings), context.stop, context.health)

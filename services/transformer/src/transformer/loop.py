@@ -1,0 +1,224 @@
+"""The exactly-once loop: read a batch, write what it becomes and the offsets in one transaction, again.
+
+Rebalances are only served inside `consume`, where no transaction is open: a partition never leaves while its
+records are half written, and nothing needs to be undone when it does. Partitions are handed over cooperatively, so
+that a joining or leaving process stops nobody whose partitions stay. The offsets carry the group's generation,
+so the broker refuses them from a process that has lost its partitions without noticing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from estarsync_core.clock import Clock
+from estarsync_core.errors import RetryLater, Stop
+from estarsync_runtime.health import Health
+from estarsync_runtime.kafka.errors import translate, translated
+from estarsync_runtime.kafka.messages import headers_of
+from estarsync_runtime.kafka.producer import TransactionalProducer
+from estarsync_runtime.lifecycle import StopSignal
+from estarsync_runtime.metrics import Metrics
+from transformer.handler import Handler, RawEvent
+from transformer.tally import Tally
+
+Place = tuple[str, int]
+
+_TIMEOUT = 15.0
+_MAPPING_SECONDS = 3.0  # of a transaction's 10: a batch of giants takes several transactions
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 5.0
+_PASSING = {
+    KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are public in spite of the name
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
+    KafkaError._RESOLVE,  # noqa: SLF001 - as above
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
+    KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - as above; the group takes us back
+}
+_log = structlog.get_logger()
+
+
+class Loop:
+    """Turns raw events into payloads until told to stop.
+
+    Args:
+        consumer: of the raw topics, not yet subscribed.
+        producer: of the same process.
+        handler: what becomes of a raw event.
+        metrics: where fates are counted, once they are committed.
+        clock: the time.
+        batch_records: the most records of one transaction.
+        batch_seconds: how long a batch waits to fill.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        producer: TransactionalProducer,
+        handler: Handler,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        batch_records: int,
+        batch_seconds: float,
+    ) -> None:
+        self._consumer = consumer
+        self._producer = producer
+        self._handler = handler
+        self._metrics = metrics
+        self._clock = clock
+        self._batch_records = batch_records
+        self._batch_seconds = batch_seconds
+        self._committed: dict[Place, int] = {}
+        self._revoked: set[Place] = set()
+
+    def run(self, topics: Sequence[str], stop: StopSignal, health: Health) -> None:
+        """Read these topics until `stop`; a batch that was begun is finished.
+
+        Raises:
+            Fenced: a newer process with the same instance id has taken over.
+            Stop: Kafka refuses something for good.
+        """
+        with translated():
+            self._consumer.subscribe(
+                list(topics), on_assign=self._gained, on_revoke=self._lost, on_lost=self._lost
+            )
+        wait = _FIRST_WAIT
+        while not stop.is_set():
+            health.beat()
+            try:
+                self.turn()
+            except RetryLater as passing:
+                _log.warning("retrying", reason=str(passing), seconds=wait)
+                stop.wait(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                wait = _FIRST_WAIT
+
+    def turn(self) -> None:
+        """Read one batch and finish it; blocks for `batch_seconds` where there is little to read.
+
+        Raises:
+            RetryLater: what was not written will be read again.
+        """
+        self._revoked.clear()
+        with translated():
+            read = self._consumer.consume(self._batch_records, self._batch_seconds)
+        messages = [message for message in read if self._is_of_use(message)]
+        if self._revoked:
+            messages = self._without_revoked(messages)
+        while messages:
+            try:
+                done = self._write(messages)
+            except RetryLater:
+                self._rewind(messages)
+                raise
+            messages = messages[done:]
+
+    def _write(self, messages: Sequence[Message]) -> int:
+        """One transaction with as many of the messages as fit into its time; gives how many."""
+        tally = Tally()
+        finished: dict[Place, int] = {}
+        done = 0
+        begun = self._clock.monotonic()
+        with self._producer.transaction():
+            for message in messages:
+                if self._clock.monotonic() - begun > _MAPPING_SECONDS:
+                    break
+                done += 1
+                finished[_place(message)] = _next_offset(message)
+                if message.error() is None:
+                    output = self._handler.handle(_event(message))
+                    self._producer.produce(output.topic, output.key, output.value, output.headers)
+                    tally.add(message.topic() or "", output)
+            self._producer.send_offsets(
+                [TopicPartition(topic, partition, offset) for (topic, partition), offset in finished.items()],
+                self._consumer,
+            )
+            mapped = self._clock.monotonic()
+        self._metrics.batch_seconds.labels("map").observe(mapped - begun)
+        self._metrics.batch_seconds.labels("commit").observe(self._clock.monotonic() - mapped)
+        tally.count(self._metrics)
+        self._committed.update(finished)
+        for (topic, partition), offset in finished.items():
+            self._metrics.position.labels(topic, partition).set(offset)
+        return done
+
+    def _is_of_use(self, message: Message) -> bool:
+        """Whether a message moves its partition's position: a record, or an end that was not committed yet.
+
+        Raises:
+            Stop: it is an error that does not pass.
+        """
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+            # Transaction markers take offsets too: the end may lie beyond the last record, and lag must show 0.
+            return self._committed.get(_place(message)) != message.offset()
+        meaning = translate(error)
+        if not isinstance(meaning, RetryLater):
+            raise meaning
+        if error.code() not in _PASSING and not error.retriable():
+            raise Stop(str(meaning))
+        _log.warning("kafka_error", reason=str(meaning))
+        return False
+
+    def _rewind(self, messages: Sequence[Message]) -> None:
+        """Read again what was not written, as far as its partitions are still ours."""
+        first: dict[Place, int] = {}
+        for message in messages:
+            first.setdefault(_place(message), message.offset() or 0)
+        self._seek(first)
+
+    def _without_revoked(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages of partitions that stayed ours while they were read.
+
+        The others may have been read before their partition left, and its next owner reads them. One that has left
+        and come back begins at its committed offset.
+        """
+        back = [TopicPartition(*place) for place in sorted(self._revoked)]
+        with translated():
+            committed = self._consumer.committed(back, timeout=_TIMEOUT)
+        self._seek({(at.topic, at.partition): max(at.offset, 0) for at in committed})
+        return [message for message in messages if _place(message) not in self._revoked]
+
+    def _seek(self, offsets: Mapping[Place, int]) -> None:
+        """Go on reading at these offsets, where the partition is ours.
+
+        Raises:
+            Stop: that can't be had; a new process begins at the committed offsets, and nothing is skipped.
+        """
+        try:
+            ours = {(owned.topic, owned.partition) for owned in self._consumer.assignment()}
+            for (topic, partition), offset in offsets.items():
+                if (topic, partition) in ours:
+                    self._consumer.seek(TopicPartition(topic, partition, offset))
+        except KafkaException as error:
+            raise Stop(f"can't read a batch again ({error.args[0].name()}): start again") from error
+
+    def _gained(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        _log.info("partitions_gained", partitions=len(partitions))
+
+    def _lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        _log.info("partitions_lost", partitions=len(partitions))
+        for lost in partitions:
+            self._revoked.add((lost.topic, lost.partition))
+            self._committed.pop((lost.topic, lost.partition), None)
+            self._metrics.position.remove(lost.topic, lost.partition)
+
+
+def _place(message: Message) -> Place:
+    return message.topic() or "", message.partition() or 0
+
+
+def _next_offset(message: Message) -> int:
+    """Where reading goes on after a record; an end says it itself."""
+    offset = message.offset() or 0
+    return offset + 1 if message.error() is None else offset
+
+
+def _event(message: Message) -> RawEvent:
+    topic, partition = _place(message)
+    key, value = message.key(), message.value()
+    return RawEvent(topic, partition, message.offset() or 0, key, value, headers_of(message))
