@@ -92,14 +92,6 @@ class Contract:
         actions = self._services.get(match["service"].lower()) if match else None
         return (actions, match["operation"]) if match and actions is not None else None
 
-    def action(self, word: str) -> Action:
-        """The action by our word for it; of `authenticate`, the one that Customers has."""
-        for actions in self._services.values():
-            for action in actions.values():
-                if action.word == word:
-                    return action
-        raise KeyError(word)
-
 
 def _operations(published: Operations) -> list[tuple[str, Operation]]:
     return [(word, getattr(published, word)) for word in Operations.model_fields] + list(_MORE.items())

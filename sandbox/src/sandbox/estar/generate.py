@@ -16,7 +16,7 @@ DEFAULT_NOW = datetime(2026, 1, 1)  # noqa: DTZ001 - naive, in the shop's zone
 def generate(size: int, seed: int, zone: ZoneInfo, now: datetime = DEFAULT_NOW) -> Shop:
     """A shop with two years of history.
 
-    Every kind of dirt is there once `size` is about 50; a smaller shop has what fits.
+    From about 200 customers on, every kind of dirt is there; a smaller shop has what fits.
 
     Args:
         size: customers, at least 1; about half as many products and twice as many orders.

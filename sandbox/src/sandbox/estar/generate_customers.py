@@ -1,6 +1,8 @@
 """Generated customers, with the e-mails and the gaps that real shops have."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import cycle
 
 from sandbox.estar.generate_dice import (
     FIRST_NAMES,
@@ -20,6 +22,7 @@ _EMAILS = {
     "padded": 0.01,
     "invalid": 0.02,
     "missing": 0.02,
+    "absent": 0.01,
     "placeholder": 0.01,
 }
 _FACTS = {
@@ -52,7 +55,8 @@ _NULLABLE = ("Title", "FirstName", "LastName", "Phone", "Mobile", "CustomerType"
 
 def customers(dice: Dice, count: int) -> list[Record]:
     """So many customers, ids ascending with the time of creation."""
-    emails = _emails(dice, count)
+    email_kinds = dice.spread(count, _EMAILS)
+    emails = _emails(dice, email_kinds)
     facts = dice.spread(count, _FACTS)
     imported = dice.time()  # when many accounts were changed in one go
     made: list[Record] = []
@@ -62,30 +66,31 @@ def customers(dice: Dice, count: int) -> list[Record]:
         modified = dice.time(created)
         if facts[i] == "imported" and created < imported:
             modified = imported
-        made.append(_customer(dice, number, emails[i], facts[i], (created, modified)))
+        customer = _customer(dice, number, emails[i], facts[i], (created, modified))
+        if email_kinds[i] == "absent":
+            del customer.body["Email"]
+        made.append(customer)
     return made
 
 
-def _emails(dice: Dice, count: int) -> list[str | None]:
+def _emails(dice: Dice, kinds: list[str]) -> list[str | None]:
     """One e-mail per customer; None is nil."""
-    kinds = dice.spread(count, _EMAILS)
-    plain: list[str | None] = [
+    plain = [
         f"{dice.random.choice(FIRST_NAMES)}.{dice.random.choice(LAST_NAMES)}{i}@example.com".lower()
-        for i in range(count)
+        for i in range(len(kinds))
     ]
-    honest = [str(plain[i]) for i, kind in enumerate(kinds) if kind == "plain"] or [str(plain[0])]
-    found = list(plain)
+    honest = [plain[i] for i, kind in enumerate(kinds) if kind == "plain"] or plain[:1]
+    useless: dict[str, Iterator[str | None]] = {
+        "invalid": cycle(_INVALID),
+        "missing": cycle(_MISSING),
+        "absent": cycle(_MISSING),
+        "placeholder": cycle(_PLACEHOLDERS),
+    }
+    found: list[str | None] = []
     for i, kind in enumerate(kinds):
         other = dice.random.choice(honest)
-        found[i] = {
-            "plain": plain[i],
-            "shared": other,
-            "case": other.title(),
-            "padded": f"  {other.upper()} ",
-            "invalid": _INVALID[i % len(_INVALID)],
-            "missing": _MISSING[i % len(_MISSING)],
-            "placeholder": _PLACEHOLDERS[i % len(_PLACEHOLDERS)],
-        }[kind]
+        variants = {"shared": other, "case": other.title(), "padded": f"  {other.upper()} "}
+        found.append(next(useless[kind]) if kind in useless else variants.get(kind, plain[i]))
     return found
 
 

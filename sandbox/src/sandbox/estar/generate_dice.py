@@ -10,7 +10,7 @@ HISTORY = timedelta(days=730)
 NULL_DATE = "0001-01-01T00:00:00"
 PLANTED_TEXT = "SECRET-"
 PLANTED_CARD = "4111111111111111"
-PLANTED_COST = "98765"
+PLANTED_COST = ".98765"
 SECRET_MARKS = (PLANTED_TEXT, PLANTED_CARD, PLANTED_COST)
 """Each planted secret contains one of these: none may be found downstream."""
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import cycle
 
 from sandbox.estar.generate_dice import NULL_DATE, PLANTED_COST, Dice, named_values
 from sandbox.estar.state import Body, Node, Record, repeat, repeat_bodies, stamp
@@ -53,6 +54,7 @@ def products(dice: Dice, count: int) -> list[Record]:
     """So many products, of one to three items each."""
     prices, facts = dice.spread(count, _PRICES), dice.spread(count, _FACTS)
     codes = _codes(dice, count, facts)
+    odd_titles = cycle(_ODD_TITLES)
     made: list[Record] = []
     for i, created in enumerate(dice.times(count)):
         number = 100 + i
@@ -61,6 +63,8 @@ def products(dice: Dice, count: int) -> list[Record]:
         items = [_item(dice, number * 10 + place, code, price, sale) for place, code in enumerate(codes[i])]
         modified = dice.time(created)
         body = _body(dice, number, facts[i], (created, modified))
+        if facts[i] == "odd-title":
+            body["Title"] = next(odd_titles)
         body["Price"], body["Items"] = price, repeat_bodies("ProductItem", items)
         if prices[i] == "priced-above":  # the product alone knows its price
             for item in items:
@@ -112,7 +116,7 @@ def _item(dice: Dice, number: int, code: str | None, price: str, sale: str | Non
         "ColourCode": colour_code,
         "Price": price,
         "SalePrice": sale,
-        "Cost": f"{dice.random.randint(1, 90)}.{PLANTED_COST}",
+        "Cost": f"{dice.random.randint(1, 90)}{PLANTED_COST}",
         "Quantity": str(dice.random.randint(0, 40)),
         "Weight": "0.4500",
         "ForeignIdentity": f"ITEM{number}",
@@ -124,8 +128,6 @@ def _item(dice: Dice, number: int, code: str | None, price: str, sale: str | Non
 def _body(dice: Dice, number: int, fact: str, times: tuple[datetime, datetime]) -> Body:
     created, modified = times
     title = f"{dice.random.choice(('Red', 'Blue', 'Large', 'Vintage'))} {dice.random.choice(_NOUNS)} {number}"
-    if fact == "odd-title":
-        title = _ODD_TITLES[number % len(_ODD_TITLES)]
     opened = {"embargoed": stamp(dice.now + timedelta(days=90)), "null-dates": NULL_DATE}
     return {
         "ID": str(number),
@@ -137,7 +139,7 @@ def _body(dice: Dice, number: int, fact: str, times: tuple[datetime, datetime]) 
         "Status": "0" if fact == "disabled" else "1",
         "AvailableFrom": opened.get(fact, stamp(created)),
         "Price": None,
-        "Cost": f"{dice.random.randint(1, 90)}.{PLANTED_COST}",
+        "Cost": f"{dice.random.randint(1, 90)}{PLANTED_COST}",
         "ContentLocked": "false",
         "ForeignIdentity": f"ERP-{number}",
         "Weight": "0.5000",

@@ -79,15 +79,16 @@ def _unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
 
 
 def _parse(path: Path, binary: BinaryIO) -> Iterator[InvoiceLine]:
-    reader = csv.reader(TextIOWrapper(binary, encoding="utf-8-sig", newline=""), strict=True)
-    try:
-        order = _header(path, next(reader, None))
-        rows = _Rows(path, order)
-        for row in reader:
-            if row:
-                yield rows.line(row, reader.line_num)
-    except csv.Error as error:
-        raise ConfigurationError([f"{path} line {reader.line_num}: {error}: mend the CSV there"]) from error
+    with TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            rows = _Rows(path, _header(path, next(reader, None)))
+            for row in reader:
+                if row:
+                    yield rows.line(row, reader.line_num)
+        except csv.Error as error:
+            problem = f"{path} line {reader.line_num}: {error}: mend the CSV there"
+            raise ConfigurationError([problem]) from error
 
 
 def _header(path: Path, header: Sequence[str] | None) -> list[int]:
