@@ -1,34 +1,48 @@
 """The learned rate: how many calls may be made now, by what Dotdigital's headers say.
 
 Pure arithmetic over times that are passed in. The account's quota is counted per tier and minute and is
-shared with the retailer's other integrations (API facts, 2.1 to 2.3), so the truth is in the headers, not in
-our own count. Until a tier's first header there is one call at a time and at most `FIRST_LIMIT` a minute.
+shared with the retailer's other integrations (API facts, 2.1 to 2.3), so the truth is in the headers; but they come
+late, out of order, or not at all. So a call has to pass two tests:
+
+* *Ours*: the calls that may be counted in the server's present minute are those that are open and those that came
+  back since it began. With this one they are not more than the quota, so we alone never exceed it, however slow
+  the answers are. Where it is not known when the minute began, it is taken to have begun a minute ago.
+* *Theirs*: the least `Remaining` seen in this minute, less the calls that it can't know of, leaves one more.
+
+And another call waits for the last one's answer, unless that takes longer than `PATIENCE`: another client may
+eat what is left at any moment, and then one call is turned away, not several.
 """
 
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 
 FIRST_LIMIT = 35
 """Calls a minute before a header was seen: the smallest published quota (API facts, 2.2)."""
 WINDOW = 60.0
-_MARGIN = 0.25
+PATIENCE = 5.0
+"""Seconds for which a call that has no answer yet holds up the next one."""
+_ROUNDING = 1.0  # Reset and Date come in whole seconds, rounded either way
+_STALE = 25.0  # an answer that took longer may speak of any of two minutes
+_TURN = 0.05
 _EPOCH_MILLISECONDS = 1e12
 _EPOCH_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaHeaders:
-    """What an answer says of its tier; None where it says nothing."""
+    """What an answer says of its tier; None where it says nothing. Times are seconds to go."""
 
-    limit: int | None
-    remaining: int | None
-    reset_in: float | None
-    scope: str | None
+    limit: int | None = None
+    remaining: int | None = None
+    reset_in: float | None = None
+    retry_after: float | None = None
+    scope: str | None = None
 
 
 def read_headers(headers: Mapping[str, str], server_now: float) -> QuotaHeaders:
-    """The quota headers of an answer; names in any case.
+    """The quota headers of an answer.
 
     Args:
         headers: the answer's headers, with lower-case names.
@@ -36,20 +50,16 @@ def read_headers(headers: Mapping[str, str], server_now: float) -> QuotaHeaders:
             absolute Reset is read. Reset may be epoch milliseconds, epoch seconds or seconds to go.
     """
     reset = _number(headers.get("x-ratelimit-reset"))
-    retry_after = _number(headers.get("retry-after"))
     if reset is not None and reset > _EPOCH_MILLISECONDS:
         reset = reset / 1000 - server_now
     elif reset is not None and reset > _EPOCH_SECONDS:
         reset -= server_now
-    waits = [wait for wait in (reset, retry_after) if wait is not None]
-    limit, remaining = (
-        _number(headers.get("x-ratelimit-limit")),
-        _number(headers.get("x-ratelimit-remaining")),
-    )
+    limit, remaining = (_number(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining"))
     return QuotaHeaders(
         limit=None if limit is None else int(limit),
         remaining=None if remaining is None else int(remaining),
-        reset_in=max(0.0, *waits) if waits else None,
+        reset_in=None if reset is None else max(0.0, reset),
+        retry_after=_wait(headers.get("retry-after"), server_now),
         scope=headers.get("x-ratelimit-scope"),
     )
 
@@ -62,73 +72,123 @@ def _number(text: str | None) -> float | None:
     return number if number is not None and 0 <= number < float("inf") else None
 
 
+def _wait(text: str | None, server_now: float) -> float | None:
+    """Retry-After comes as seconds or as a date."""
+    seconds = _number(text)
+    if text is None or seconds is not None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - server_now)
+    except ValueError:
+        return None
+
+
 @dataclass(slots=True)
 class Tier:
-    """One tier's state. `share` is the part of the quota that we may use."""
+    """One tier's state. Every time is by the same monotonic clock, and never less than the one before.
+
+    Attributes:
+        share: the part of the quota that we may use; the rest is left to others.
+        limit: calls a minute; None before the first header.
+        blocked_until: no call is made before.
+    """
 
     share: float = 1.0
     limit: int | None = None
-    remaining: int = 0
-    resets_at: float = 0.0
-    open_calls: int = 0
     blocked_until: float = 0.0
-    _sent: deque[float] = field(default_factory=deque)
+    _open: dict[int, float] = field(default_factory=dict)  # number of a call, and when it was made
+    _back: list[float] = field(default_factory=list)  # when the calls of the last minutes came back
+    _calls: int = 0
+    _end: tuple[float, float] | None = None  # the present minute ends between these
+    _remaining: int | None = (
+        None  # calls that the present minute still allows at most, open ones not taken off
+    )
 
     def delay(self, now: float) -> float:
         """Seconds until a call may be made; 0 means now."""
+        self._roll(now)
         if now < self.blocked_until:
             return self.blocked_until - now
-        if self.limit is None:
-            return self._delay_without_headers(now)
-        if now >= self.resets_at:
-            # A new minute. Calls that are still open may be counted in it.
-            return 0.0 if self.open_calls < self._usable(self.limit) else _MARGIN
-        reserve = self.limit - self._usable(self.limit)
-        return 0.0 if self.remaining - self.open_calls - reserve > 0 else self.resets_at - now
+        if any(self.limit is None or now - made < PATIENCE for made in self._open.values()):
+            return _TURN
+        limit = FIRST_LIMIT if self.limit is None else self.limit
+        usable = max(1, int(limit * self.share))
+        begun = now - WINDOW if self._end is None else self._end[0] - WINDOW
+        counted = len(self._back) - bisect_left(self._back, begun)
+        ours = counted + len(self._open)
+        if ours >= usable:
+            if self._end is not None:
+                return self._end[1] - now
+            leaving = len(self._back) - usable + len(self._open)
+            return self._back[leaving] + WINDOW - now + _TURN if 0 <= leaving < len(self._back) else _TURN
+        if self._remaining is not None and self._end is not None:
+            others = max(0, limit - self._remaining - ours)
+            left_to_them = max(0, limit - usable - others)
+            if self._remaining - len(self._open) - left_to_them <= 0:
+                return self._end[1] - now
+        return 0.0
 
-    def sent(self, now: float) -> None:
-        """A call is about to be made."""
-        self.open_calls += 1
-        self._sent.append(now)
-        if self.limit is not None and now >= self.resets_at:
-            # Until an answer says more, the minute is taken to begin now and to be ours.
-            self.remaining = self.limit
-            self.resets_at = now + WINDOW + _MARGIN
+    def made(self, now: float) -> int:
+        """A call is about to be made; `answered` or `cancelled` must follow, with the number given here."""
+        self._calls += 1
+        self._open[self._calls] = now
+        return self._calls
 
-    def answered(self, now: float, headers: QuotaHeaders | None, *, rejected: bool) -> None:
+    def cancelled(self, call: int) -> None:
+        """A call was not made, or was counted elsewhere."""
+        del self._open[call]
+
+    def answered(
+        self, call: int, now: float, headers: QuotaHeaders | None = None, *, rejected: bool = False
+    ) -> None:
         """A call came back, or was given up.
 
         Args:
+            call: its number.
             now: the time.
             headers: what the answer said; None where no answer came.
             rejected: whether it was turned away because the quota is used up.
         """
-        self.open_calls -= 1
-        if headers is None:
-            self.remaining -= 1  # it may have been counted there
-        if headers is not None and headers.limit is not None and headers.remaining is not None:
-            self.limit = headers.limit
-            if headers.reset_in is not None:
-                resets_at = now + headers.reset_in + _MARGIN
-                same_window = abs(resets_at - self.resets_at) < WINDOW / 2
-                self.remaining = min(self.remaining, headers.remaining) if same_window else headers.remaining
-                self.resets_at = resets_at
-            else:
-                self.remaining = min(self.remaining, headers.remaining)
+        made = self._open.pop(call)
+        self._roll(now)
+        if self._back and self._back[0] < now - 3 * WINDOW:
+            del self._back[: bisect_left(self._back, now - 2 * WINDOW)]
+        self._back.append(now)
+        known = headers is not None and self._learn(made, now, headers)
+        if not known and self._remaining is not None:
+            self._remaining -= 1  # it may have been counted in this minute
         if rejected:
-            known = headers.reset_in if headers is not None else None
-            self.blocked_until = max(self.blocked_until, now + (WINDOW if known is None else known + _MARGIN))
+            waits = [] if headers is None else [headers.reset_in, headers.retry_after]
+            wait = max((each for each in waits if each is not None), default=WINDOW)
+            self.block(now + wait + _ROUNDING)
 
     def block(self, until: float) -> None:
         """Make no call before `until`."""
         self.blocked_until = max(self.blocked_until, until)
 
-    def _usable(self, limit: int) -> int:
-        return max(1, int(limit * self.share))
+    def _learn(self, made: float, now: float, headers: QuotaHeaders) -> bool:
+        """Take in what an answer says; false where it can't be placed in time."""
+        if headers.limit is None or headers.remaining is None:
+            return False
+        if self.limit is None or headers.reset_in is None:
+            self.limit = headers.limit
+        if headers.reset_in is None:
+            if headers.remaining == 0:
+                self.block(now + WINDOW)
+            return False
+        if now - made > _STALE:
+            return False
+        low, high = made + headers.reset_in - _ROUNDING, now + headers.reset_in + _ROUNDING
+        if self._end is None or low > self._end[1]:  # a newer minute
+            self._end, self._remaining, self.limit = (low, high), headers.remaining, headers.limit
+        elif high >= self._end[0]:
+            least = headers.remaining if self._remaining is None else min(self._remaining, headers.remaining)
+            self._end, self._remaining = (max(low, self._end[0]), min(high, self._end[1])), least
+            self.limit = headers.limit
+        return True  # an older minute's answer says nothing of this one, and was not counted in it
 
-    def _delay_without_headers(self, now: float) -> float:
-        while self._sent and now - self._sent[0] >= WINDOW:
-            self._sent.popleft()
-        if self.open_calls > 0:
-            return _MARGIN
-        return 0.0 if len(self._sent) < FIRST_LIMIT else self._sent[0] + WINDOW - now
+    def _roll(self, now: float) -> None:
+        """Once the minute is over for certain, the next one ends a minute later."""
+        if self._end is not None and now >= self._end[1]:
+            past = WINDOW * (1 + (now - self._end[1]) // WINDOW)
+            self._end, self._remaining = (self._end[0] + past, self._end[1] + past), None

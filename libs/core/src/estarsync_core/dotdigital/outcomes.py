@@ -35,8 +35,13 @@ class Next(StrEnum):
 
 
 _ERROR_CODE = re.compile(r"ERROR_[A-Z_]+")
+_V3_CODE = re.compile(r"[A-Za-z]{1,40}:[A-Za-z0-9_.]{1,80}")
+_TOO_MANY_OPEN = re.compile(r"toomany\w*(import|job|active)", re.IGNORECASE)
+_USED_UP = "ERROR_APIUSAGE_EXCEEDED"
 NO_ANSWER = 0
 _SUCCESS = range(200, 300)
+_REQUEST_TIMEOUT = 408
+_FIRST_SERVER_ERROR = 500
 
 
 def error_code(body: Any) -> str:  # noqa: ANN401 - whatever came
@@ -48,10 +53,19 @@ def error_code(body: Any) -> str:  # noqa: ANN401 - whatever came
     if not isinstance(body, Mapping):
         return ""
     code = body.get("errorCode")
-    if isinstance(code, str) and re.fullmatch(r"[A-Za-z]+:[A-Za-z]+", code):
+    if isinstance(code, str) and _V3_CODE.fullmatch(code):
         return code
-    found = _ERROR_CODE.search(str(body.get("message", "")) or str(body.get("description", "")))
-    return found.group() if found else ""
+    text = f"{body.get('message', '')} {body.get('description', '')}"
+    found = _ERROR_CODE.search(text)
+    if found:
+        return found.group()
+    # The flat scheme's refusal is documented as a text, too.
+    return _USED_UP if "excess" in text.lower() and "api" in text.lower() else ""
+
+
+def too_many_open(code: str) -> bool:
+    """Whether a refusal is about open imports or jobs, not about the quota of calls (API facts, 2.4)."""
+    return _TOO_MANY_OPEN.search(code.replace("_", "")) is not None
 
 
 def next_step(  # noqa: C901, PLR0911 - it is a table
@@ -69,11 +83,13 @@ def next_step(  # noqa: C901, PLR0911 - it is a table
         return Next.LOST if sent else Next.RETRY
     if status in _SUCCESS:
         return Next.DONE
-    too_many = "toomany" in code.lower().replace("_", "")
+    if status >= _FIRST_SERVER_ERROR or status == _REQUEST_TIMEOUT:
+        # A gateway's answer says nothing about what happened behind it.
+        return Next.RETRY if call is Call.STATUS else Next.LOST
     match status:
-        case 400 if code == "ERROR_APIUSAGE_EXCEEDED":
+        case 400 if code == _USED_UP:
             return Next.WAIT_HOUR
-        case 400 | 429 if too_many:
+        case 400 | 429 if too_many_open(code):
             return Next.WAIT_SLOT
         case 429:
             return Next.WAIT_QUOTA
@@ -85,9 +101,6 @@ def next_step(  # noqa: C901, PLR0911 - it is a table
             return Next.VANISHED
         case 404 if call is Call.DELETE:
             return Next.DONE  # what is to be gone is gone
-        case 408 | 500 | 502 | 503 | 504:
-            # A gateway's answer says nothing about what happened behind it.
-            return Next.LOST if call is Call.IMPORT else Next.RETRY
         case _:
             return Next.STOP
 
@@ -150,12 +163,10 @@ def contact_verdicts(emails: Sequence[str], report: Mapping[str, Any]) -> dict[s
     for row in _rows(report, "failures"):
         codes = [str(failure.get("failureCode", "")) for failure in _rows(row, "failures")]
         failed[_email_of(row)] = codes[0] if codes else ""
-    summary = report.get("summary") or {}
-    counted = int(summary.get("newContacts") or 0) + int(summary.get("updatedContacts") or 0)
-    all_saved = not failed and counted == len(emails)
+    all_saved = not failed and _total(report, "newContacts", "updatedContacts") == len(emails)
     return {
         email: _DELIVERED
-        if email in saved or (all_saved and email not in failed)
+        if email in saved or all_saved
         else _failure(failed[email])
         if email in failed
         else _UNACCOUNTED
@@ -169,8 +180,7 @@ def insight_verdicts(record_keys: Sequence[str], report: Mapping[str, Any]) -> d
     The report names only failures; the rest counts as delivered if the totals account for every record.
     """
     failed = {str(row.get("key")): str(row.get("failureReason", "")) for row in _rows(report, "failures")}
-    summary = report.get("summary") or {}
-    accounted = int(summary.get("totalImported") or 0) == len(set(record_keys) - failed.keys())
+    accounted = _total(report, "totalImported") == len(set(record_keys) - failed.keys())
     rest = _DELIVERED if accounted else _UNACCOUNTED
     return {key: _failure(failed[key]) if key in failed else rest for key in record_keys}
 
@@ -182,6 +192,12 @@ def _failure(code: str) -> Verdict:
     if word.lower() in _UNCLEAR:
         return Verdict(Fate.RETRY, word or "unaccounted")
     return Verdict(Fate.DEAD_LETTER, word)
+
+
+def _total(report: Mapping[str, Any], *names: str) -> int:
+    summary = report.get("summary")
+    counts = [summary.get(name) for name in names] if isinstance(summary, Mapping) else []
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def _rows(body: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:

@@ -1,20 +1,19 @@
 """From a typed document to what Dotdigital's imports take.
 
-These functions build every body that carries a contact. None knows a channel status, an opt-in type
-or a resubscribe option: that is the consent firewall. A new contact's status is Dotdigital's own default, and an
-existing one's is never touched (API facts, 3.4).
+These functions build every body that carries a contact. None knows a channel status, an opt-in type or a resubscribe
+option, and no data field passes but the sync's own: that is the consent firewall. A new contact's status is
+Dotdigital's own default, and an existing one's is never touched (API facts, 3.4).
 """
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
+from estarsync_core.dotdigital.fields import DATA_FIELDS
 from estarsync_core.entities import ContactEmail, Entity
 from estarsync_core.keys import record_key
 
 Json = dict[str, Any]
-
-_NEVER_NULL = frozenset({"billing_address", "delivery_address", "delivery_method"})
 
 
 def contact_entry(document: Mapping[str, Any], list_id: int) -> Json:
@@ -24,10 +23,11 @@ def contact_entry(document: Mapping[str, Any], list_id: int) -> Json:
         document: a decoded `dotdigital.contact` record.
         list_id: the list that the contact belongs on.
     """
-    omitted = set(document["omitted"])
-    fields = {name: _json(value) for name, value in document["data_fields"].items() if name not in omitted}
+    spoken_of = DATA_FIELDS.keys() - set(document["omitted"])
     entry = bare_contact_entry(document["email"], list_id)
-    entry["dataFields"] = fields
+    entry["dataFields"] = {
+        name: _json(value) for name, value in document["data_fields"].items() if name in spoken_of
+    }
     return entry
 
 
@@ -47,23 +47,22 @@ def insight_record(entity: Entity, document: Mapping[str, Any]) -> Json:
             "key": record_key(document["sku"]),
             "json": {name: _json(value) for name, value in document.items()},
         }
-    body = {
-        name: _json(value) for name, value in document.items() if not (value is None and name in _NEVER_NULL)
-    }
     return {
         "key": record_key(document["id"]),
         "contactIdentity": {"identifier": "email", "value": document["email"]},
-        "json": body,
+        "json": _json(document),
     }
 
 
 def _json(value: Any) -> Any:  # noqa: ANN401 - any Avro value
+    """The value as JSON has it; inside a record, empty parts are left out."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(value, date):
         return f"{value.isoformat()}T00:00:00Z"
     if isinstance(value, Mapping):
-        return {name: _json(part) for name, part in value.items() if part is not None}
+        parts = {name: _json(part) for name, part in value.items()}
+        return {name: part for name, part in parts.items() if part is not None and part not in ({}, [])}
     if isinstance(value, list):
         return [_json(part) for part in value]
     return value
