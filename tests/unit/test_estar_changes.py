@@ -97,6 +97,13 @@ def test_what_the_shop_no_longer_returns_is_forgotten_and_leaves_its_key(known: 
     assert (result.rows["2"], result.rows["3"], "never seen" in result.rows) == (None, None, False)
 
 
+def test_a_key_is_not_taken_away_while_one_of_its_records_can_not_be_read(known: Rows) -> None:
+    result = changes(customers(("1", "new@x.nz")), (), known, CONTACTS)
+    assert set(published(result)) == {"new@x.nz"}
+    back = changes(customers(("1", "new@x.nz"), ("2", "a@x.nz")), (), after(known, result), CONTACTS)
+    assert set(published(back)) == {"a@x.nz"}
+
+
 def test_an_order_that_moves_under_another_root_takes_its_old_key_away() -> None:
     before = after({}, changes(group_orders({"2": {"ID": "2"}}), (), {}, ORDERS))
     result = changes(

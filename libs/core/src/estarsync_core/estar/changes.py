@@ -4,6 +4,7 @@ For each source record the extractor remembers one row: the key that it was publ
 was published there. All rows of a key hold the same hash.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -61,7 +62,7 @@ class Rules:
 
 def touched_keys(grouped: Grouped, before: Mapping[str, Row]) -> set[str]:
     """The keys that a page has to do with: those of its groups, and those that its records had before."""
-    fresh = _fresh(grouped)
+    fresh = grouped.members
     old = {row.key for identity, row in before.items() if identity in fresh and row.key is not None}
     return old | {group.key for group in grouped.groups}
 
@@ -76,13 +77,19 @@ def changes(grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], 
         rules: the entity's.
     """
     result = Changes()
-    hashes = {row.key: row.hash for row in before.values() if row.key is not None}
+    by_key: dict[str | None, dict[str, Row]] = defaultdict(dict)
+    for identity, row in before.items():
+        by_key[row.key][identity] = row
+    moved = grouped.members | set(gone)
     unchanged = 0
     for group in grouped.groups:
         content = rules.drop.strip(group.value)
-        row = Row(group.key, content_hash(canonical_json(content)))
-        result.rows.update({identity: row for identity in group.members if before.get(identity) != row})
-        if hashes.get(group.key) == row.hash:
+        now = Row(group.key, content_hash(canonical_json(content)))
+        known = by_key[group.key]
+        # A record that can't be read at the moment keeps its key, and goes along with the others' hash.
+        members = [*group.members, *(known.keys() - moved)]
+        result.rows.update({identity: now for identity in members if before.get(identity) != now})
+        if now in known.values():
             unchanged += 1
             continue
         value = canonical_json(_with_origin(content, group, before) if rules.renames else content)
@@ -97,11 +104,6 @@ def changes(grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], 
     result.rows.update({identity: None for identity in gone if identity in before})
     result.events.extend(_left(grouped, gone, before, rules.left))
     return Changes(result.events, result.rows, result.dead, unchanged)
-
-
-def _fresh(grouped: Grouped) -> set[str]:
-    members = {identity for group in grouped.groups for identity in group.members}
-    return members | grouped.unusable.keys()
 
 
 def _with_origin(content: object, group: Group, before: Mapping[str, Row]) -> Record:
@@ -121,7 +123,8 @@ def _left(
     """Tombstones for the keys that every record has left."""
     if reason is None:
         return []
-    fresh = _fresh(grouped)
-    here = {group.key for group in grouped.groups}
-    empty = {row.key for identity, row in before.items() if identity in fresh or identity in gone} - here
+    fresh = grouped.members
+    left = {row.key for identity, row in before.items() if identity in fresh or identity in gone}
+    held = {row.key for identity, row in before.items() if identity not in fresh and identity not in gone}
+    empty = left - held - {group.key for group in grouped.groups}
     return [Event(key, None, reason) for key in sorted(key for key in empty if key is not None)]

@@ -40,6 +40,11 @@ class Grouped:
     groups: list[Group]
     unusable: dict[str, str]
 
+    @property
+    def members(self) -> set[str]:
+        """The ids of all source records, with and without a key."""
+        return {identity for group in self.groups for identity in group.members} | self.unusable.keys()
+
 
 def id_order(identity: str) -> tuple[int, int, str]:
     """A sort key for the shop's ids: by number; an id that is none comes last."""

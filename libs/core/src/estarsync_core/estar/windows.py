@@ -92,10 +92,12 @@ def shop_bounds(window: Window, zone: ZoneInfo) -> tuple[datetime, datetime]:
 
     Where the clock is set back inside the window, some local times stand for two instants; the bounds are then
     wide enough for both. Whether the shop counts a row exactly at the start is not published: it is asked from
-    one second earlier, so it doesn't matter.
+    one second earlier, so it doesn't matter; but not for the smallest window, which may stand beside a second that
+    can't be listed.
     """
+    margin = timedelta(0) if window.smallest else SMALLEST
     offsets = list(_offsets(window, zone))
-    start = window.start.replace(tzinfo=None) - _utc_offset(window.start) + min(offsets) - SMALLEST
+    start = window.start.replace(tzinfo=None) - _utc_offset(window.start) + min(offsets) - margin
     end = window.end.replace(tzinfo=None) - _utc_offset(window.end) + max(offsets)
     return start, end
 

@@ -1,7 +1,7 @@
 """Calls to an eStar site over SOAP: one token, bounded retries, and nothing of httpx's or lxml's goes past here."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -56,6 +56,7 @@ class EstarClient:
         clock: for pauses between two tries, and for the time that a whole answer may take.
         rng: spreads the pauses.
         metrics: where calls are counted.
+        before_call: called before each request, such as a heartbeat.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class EstarClient:
         clock: Clock,
         rng: random.Random,
         metrics: Metrics,
+        before_call: Callable[[], None] | None = None,
     ) -> None:
         self._http = http
         self._soap = profile.soap
@@ -76,6 +78,7 @@ class EstarClient:
         self._clock = clock
         self._rng = rng
         self._metrics = metrics
+        self._before_call = before_call
         self._decoder = Decoder(profile.records)
         self._token: str | None = None
         self._has_answered = False
@@ -144,6 +147,8 @@ class EstarClient:
         return self._send(operation, token, arguments)
 
     def _send(self, operation: Operation, token: str | None, arguments: Mapping[str, Argument]) -> Answer:
+        if self._before_call is not None:
+            self._before_call()
         started = self._clock.monotonic()
         outcome = "failed"
         try:

@@ -1,0 +1,44 @@
+"""How far the poller has read an entity, as `estarsync.checkpoints.v1` keeps it: its value is JSON."""
+
+from datetime import datetime
+
+import msgspec
+
+
+class FeedMark(msgspec.Struct, frozen=True):
+    """One feed's progress: everything before `cursor` has been read and published.
+
+    `first_load_done` says whether what the shop had at the start has been read once.
+    """
+
+    cursor: datetime
+    first_load_done: bool
+    window_hours: float
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """An entity's progress: the number of its last event, and its feeds by name."""
+
+    sequence: int = 0
+    feeds: dict[str, FeedMark] = {}
+
+    def with_feed(self, name: str, mark: FeedMark) -> "Checkpoint":
+        """The same with one feed's progress replaced."""
+        return Checkpoint(self.sequence, {**self.feeds, name: mark})
+
+    def with_sequence(self, sequence: int) -> "Checkpoint":
+        """The same with another number."""
+        return Checkpoint(sequence, self.feeds)
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(self)
+
+
+def decode_checkpoint(value: bytes) -> Checkpoint:
+    """A checkpoint from its JSON.
+
+    Raises:
+        msgspec.DecodeError: where it is none.
+    """
+    return msgspec.json.decode(value, type=Checkpoint)

@@ -1,0 +1,167 @@
+"""The extractor's composition root: every part is made and joined here."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import structlog
+
+from estarsync_core.clock import Clock
+from estarsync_core.errors import ConfigurationError, RetryLater
+from estarsync_core.profile import TenantProfile
+from estarsync_core.topics import declared_topics
+from estarsync_runtime.estar.soap import Credentials, EstarClient
+from estarsync_runtime.estar.source import EstarSource
+from estarsync_runtime.kafka.admin import missing_topics
+from estarsync_runtime.kafka.config import client_config, producer_config
+from estarsync_runtime.kafka.producer import TransactionalProducer
+from estarsync_runtime.lifecycle import Context
+from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.settings import read_profile
+from extractor.contacts import contacts
+from extractor.feeds import Feed, SnapshotFeed, Surroundings, WindowFeed
+from extractor.loop import Loop
+from extractor.orders import orders
+from extractor.products import products
+from extractor.publisher import Publisher, PublishFailed
+from extractor.restore import restore_checkpoints, restore_rows
+from extractor.settings import Settings
+from extractor.state import SourceState
+
+_SERVICE = "extractor"
+_KAFKA_TIMEOUT = 15.0
+_PAUSE = 1.0
+_log = structlog.get_logger()
+
+
+@contextmanager
+def build(
+    settings: Settings, profile: TenantProfile, source: EstarSource, clock: Clock, metrics: Metrics
+) -> Iterator[Loop]:
+    """An extractor that is ready to run: older ones are fenced and what the last one knew is restored; blocks.
+
+    Args:
+        settings: all of them.
+        profile: the tenant's.
+        source: the shop.
+        clock: the time.
+        metrics: what is shown.
+
+    Raises:
+        RetryLater: Kafka does not answer.
+    """
+    with ExitStack() as stack:
+        folder = settings.data_dir or Path(stack.enter_context(TemporaryDirectory(prefix="extractor-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before anything is read: an older extractor must not write after that.
+        producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock)
+        state = SourceState(folder / "extractor.sqlite")
+        stack.callback(state.close)
+        state.restore(restore_rows(settings))
+        publisher = Publisher(settings, producer, state, restore_checkpoints(settings), clock, metrics)
+        cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
+        feeds = feeds_of(source, state, Surroundings(publisher, profile, clock, metrics), cadences)
+        yield Loop(feeds, cadences, state, clock=clock, rng=_rng(), metrics=metrics)
+
+
+def feeds_of(
+    source: EstarSource, state: SourceState, around: Surroundings, cadences: Mapping[str, float]
+) -> list[Feed]:
+    """Every feed, contacts first, since orders wait for their contacts."""
+    order_reader = orders(source, state, around.profile)
+    created = WindowFeed(
+        "orders_created", source.list_orders_created, order_reader, around, starts="orders_modified"
+    )
+    return [
+        WindowFeed(
+            "contacts_modified",
+            source.list_customers_modified,
+            contacts(source, state, around.profile),
+            around,
+        ),
+        SnapshotFeed(
+            "products_snapshot",
+            source.list_products,
+            products(source, state, around.profile),
+            around,
+            cadences["products_snapshot"],
+        ),
+        created,
+        WindowFeed("orders_modified", source.list_orders_modified, order_reader, around, follows=created),
+    ]
+
+
+@contextmanager
+def open_shop(
+    settings: Settings, context: Context, transport: httpx.BaseTransport | None = None
+) -> Iterator[tuple[TenantProfile, EstarSource]]:
+    """The tenant's profile and its shop, checked; blocks.
+
+    Args:
+        settings: all of them.
+        context: what the surroundings lend.
+        transport: how the shop is reached; None for the network.
+
+    Raises:
+        ConfigurationError: with every problem of the topics, the profile and the shop.
+    """
+    problems = _topic_problems(settings)
+    with httpx.Client(transport=transport) as http:
+        try:
+            profile = read_profile(settings.tenant_profile)
+            source = _source(settings, profile, http, context)
+            source.check()
+        except ConfigurationError as error:
+            raise ConfigurationError([*problems, *error.problems]) from error
+        except RetryLater as error:
+            problem = f"{error}: check ESTAR_BASE_URL and that the shop is up"
+            raise ConfigurationError([*problems, problem]) from error
+        if problems:
+            raise ConfigurationError(problems)
+        yield profile, source
+
+
+def _source(settings: Settings, profile: TenantProfile, http: httpx.Client, context: Context) -> EstarSource:
+    client = EstarClient(
+        http,
+        profile,
+        settings.estar_base_url,
+        Credentials(settings.estar_username, settings.estar_password.get_secret_value()),
+        clock=context.clock,
+        rng=_rng(),
+        metrics=context.metrics,
+        before_call=context.health.beat,
+    )
+    return EstarSource(client, profile)
+
+
+def serve(settings: Settings, context: Context) -> None:
+    """Read the shop until told to stop."""
+    with open_shop(settings, context) as (profile, source):
+        while not context.stop.is_set():
+            try:
+                with build(settings, profile, source, context.clock, context.metrics) as loop:
+                    context.health.ready = True
+                    _log.info("ready")
+                    loop.run(context.stop, context.health)
+            except (PublishFailed, RetryLater) as error:
+                # Whether the last page was written is not known: what Kafka holds decides.
+                _log.warning("kafka_in_trouble", reason=str(error), again_in=_PAUSE)
+                context.health.beat()
+                context.stop.wait(_PAUSE)
+
+
+def _topic_problems(settings: Settings) -> list[str]:
+    specs = [spec for spec in declared_topics() if _SERVICE in spec.writers]
+    try:
+        missing = missing_topics(client_config(settings), specs, settings.topic_prefix, _KAFKA_TIMEOUT)
+    except ConfigurationError as error:
+        return list(error.problems)
+    return [f"Kafka has no topic {name}: run `estarsync topics apply`" for name in missing]
+
+
+def _rng() -> random.Random:
+    return random.Random()  # noqa: S311 - spreads pauses

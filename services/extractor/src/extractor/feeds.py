@@ -1,0 +1,308 @@
+"""Feeds: what the shop is asked for again and again, one small step at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+
+import structlog
+from typing_extensions import override
+
+from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity, Lane
+from estarsync_core.errors import RetryLater
+from estarsync_core.estar.changes import Changes
+from estarsync_core.estar.checkpoint import FeedMark
+from estarsync_core.estar.windows import (
+    SMALLEST,
+    Place,
+    Window,
+    begin_run,
+    completed,
+    failed,
+    horizon,
+    next_window,
+    place_at,
+)
+from estarsync_core.profile import TenantProfile
+from estarsync_runtime.metrics import Metrics
+from extractor.pages import Page, PageReader
+from extractor.publisher import Publisher
+
+WINDOW_FAILED = "window_failed"
+_GIVE_UP_AFTER = 3  # failures of the smallest window, while the shop lists another one
+_NOTHING = Page(Changes(), {}, 0)
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every feed needs."""
+
+    publisher: Publisher
+    profile: TenantProfile
+    clock: Clock
+    metrics: Metrics
+
+
+class Feed(ABC):
+    """One feed of one entity. Its runs never overlap; the first one is the first load.
+
+    Args:
+        name: as checkpoints and the profile's cadences call it.
+        reader: of its entity.
+        around: what every feed needs.
+    """
+
+    def __init__(self, name: str, reader: PageReader, around: Surroundings) -> None:
+        self.name = name
+        self.entity: Entity = reader.kind.entity
+        self._reader = reader
+        self._publisher = around.publisher
+        self._profile = around.profile
+        self._clock = around.clock
+        self._metrics = around.metrics
+        if self.is_first:
+            around.metrics.first_load_done.labels(self.entity).set(float(self.loaded))
+
+    @abstractmethod
+    def step(self) -> bool:
+        """Do one list or one page; true where this ended the run. Blocks.
+
+        Raises:
+            RetryLater: the shop is in trouble; the next step tries the same again.
+        """
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the entity's first load is this feed's."""
+        return True
+
+    @property
+    def mark(self) -> FeedMark | None:
+        """How far it has come, as committed."""
+        return self._publisher.mark(self.entity, self.name)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its first load is done."""
+        return self.mark is not None and self.mark.first_load_done
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may run."""
+        return True
+
+    @property
+    def rest(self) -> float:
+        """Seconds to wait after a start of the process before the first run."""
+        return 0.0
+
+    @property
+    def lane(self) -> Lane:
+        """How urgent its events are."""
+        return Lane.LIVE if self.loaded else Lane.BULK
+
+    def _listed(self, ids: list[str]) -> None:
+        if not self.loaded:
+            self._metrics.listed.labels(self.entity).inc(len(ids))
+
+    def _ended(self, mark: FeedMark) -> None:
+        if self.is_first:
+            self._metrics.first_load_done.labels(self.entity).set(1)
+        self._metrics.cursor.labels(self.name).set(mark.cursor.timestamp())
+        _log.info("run_done", feed=self.name, cursor=mark.cursor.isoformat())
+
+
+@dataclass(slots=True)
+class _Run:
+    until: datetime
+    place: Place
+    window: Window
+    listed: int = 0
+    ids: list[str] = field(default_factory=list)
+    failures: int = 0
+
+
+class WindowFeed(Feed):
+    """Walks over time in windows.
+
+    Args:
+        name: as for every feed.
+        list_ids: lists the ids of a window.
+        reader: as for every feed.
+        around: as for every feed.
+        starts: the feed that goes on from where this one's first load began, if there is one.
+        follows: the feed that started this one; it has no first load of its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        list_ids: Callable[[Window], list[str]],
+        reader: PageReader,
+        around: Surroundings,
+        *,
+        starts: str | None = None,
+        follows: Feed | None = None,
+    ) -> None:
+        self._list_ids = list_ids
+        self._starts = starts
+        self._follows = follows
+        self._run: _Run | None = None
+        super().__init__(name, reader, around)
+
+    @property
+    @override
+    def is_first(self) -> bool:
+        return self._follows is None
+
+    @property
+    @override
+    def ready(self) -> bool:
+        return self._follows is None or self._follows.loaded
+
+    @override
+    def step(self) -> bool:
+        run = self._run = self._run or self._begin()
+        if run.ids:
+            self._page(run)
+            return False
+        window = next_window(run.place, run.until)
+        if window is None:
+            return self._end(run)
+        self._list(run, window)
+        return False
+
+    def _begin(self) -> _Run:
+        windows = self._profile.windows
+        mark = self.mark
+        place = (
+            place_at(self._history_start(), windows)
+            if mark is None
+            else place_at(mark.cursor, windows, mark.window_hours)
+        )
+        place = begin_run(place, windows)
+        return _Run(horizon(self._clock.now(), windows), place, Window(place.position, place.position))
+
+    def _history_start(self) -> datetime:
+        return datetime.combine(self._profile.history_start, time(), self._profile.zone).astimezone(UTC)
+
+    def _list(self, run: _Run, window: Window) -> None:
+        try:
+            ids = self._list_ids(window)
+        except RetryLater as error:
+            run.failures += 1
+            if not window.smallest:
+                run.failures = 0
+                run.place = failed(run.place, window)
+                raise
+            if run.failures < _GIVE_UP_AFTER or not self._lists_elsewhere():
+                raise
+            _log.warning("window_given_up", feed=self.name, start=window.start.isoformat(), reason=str(error))
+            self._complete(
+                run, window, Page(Changes(), {f"window/{window.start.isoformat()}": WINDOW_FAILED}, 0)
+            )
+            return
+        run.failures = 0
+        self._listed(ids)
+        run.window, run.ids, run.listed = window, ids, len(ids)
+        if not ids:
+            self._complete(run, window, _NOTHING)
+
+    def _page(self, run: _Run) -> None:
+        batch = run.ids[: self._reader.kind.size]
+        page = self._reader.read(batch)
+        if len(batch) == len(run.ids):
+            self._complete(run, run.window, page)
+        else:
+            self._publisher.commit(self.entity, self.lane, page, self._start_marks(run), run.window)
+        del run.ids[: len(batch)]
+
+    def _complete(self, run: _Run, window: Window, page: Page) -> None:
+        place = completed(run.place, window, run.listed, self._profile.windows)
+        mark = FeedMark(place.cursor, self.loaded, place.window_hours)
+        marks = {**self._start_marks(run), self.name: mark}
+        self._publisher.commit(self.entity, self.lane, page, marks, window)
+        run.place, run.listed, run.failures = place, 0, 0
+
+    def _start_marks(self, run: _Run) -> dict[str, FeedMark]:
+        """The mark of the feed that this one starts, until it has been committed."""
+        if self._starts is None or self._publisher.mark(self.entity, self._starts) is not None:
+            return {}
+        return {self._starts: FeedMark(run.until, True, self._profile.windows.initial_hours)}  # noqa: FBT003 - a struct's field
+
+    def _end(self, run: _Run) -> bool:
+        mark = FeedMark(run.place.cursor, True, run.place.window_hours)  # noqa: FBT003 - a struct's field
+        if not self.loaded:
+            marks = {**self._start_marks(run), self.name: mark}
+            self._publisher.commit(self.entity, self.lane, _NOTHING, marks)
+        self._run = None
+        self._ended(mark)
+        return True
+
+    def _lists_elsewhere(self) -> bool:
+        """Whether the shop lists a second long before its history, where nothing can be in the way."""
+        quiet = self._history_start() - timedelta(days=1)
+        try:
+            self._list_ids(Window(quiet, quiet + SMALLEST))
+        except RetryLater:
+            return False
+        return True
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    started: datetime
+    ids: list[str]
+
+
+class SnapshotFeed(Feed):
+    """Reads everything, every time: for what the shop can't list by change.
+
+    Args:
+        name: as for every feed.
+        list_ids: lists all ids.
+        reader: as for every feed.
+        around: as for every feed.
+        cadence: seconds between two runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        list_ids: Callable[[], list[str]],
+        reader: PageReader,
+        around: Surroundings,
+        cadence: float,
+    ) -> None:
+        self._list_ids = list_ids
+        self._cadence = cadence
+        self._snapshot: _Snapshot | None = None
+        super().__init__(name, reader, around)
+
+    @property
+    @override
+    def rest(self) -> float:
+        if self.mark is None:
+            return 0.0
+        return max(0.0, self._cadence - (self._clock.now() - self.mark.cursor).total_seconds())
+
+    @override
+    def step(self) -> bool:
+        if self._snapshot is None:
+            started = self._clock.now()
+            self._snapshot = _Snapshot(started, self._list_ids())
+            self._listed(self._snapshot.ids)
+            return False
+        snapshot = self._snapshot
+        if snapshot.ids:
+            batch = snapshot.ids[: self._reader.kind.size]
+            self._publisher.commit(self.entity, self.lane, self._reader.read(batch), {})
+            del snapshot.ids[: len(batch)]
+            return False
+        mark = FeedMark(snapshot.started, True, 0.0)  # noqa: FBT003 - a struct's field
+        self._publisher.commit(self.entity, self.lane, _NOTHING, {self.name: mark})
+        self._snapshot = None
+        self._ended(mark)
+        return True

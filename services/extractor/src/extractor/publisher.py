@@ -1,0 +1,151 @@
+"""Writing: the events of a page, what is remembered of them, and how far the feed has come, all or nothing."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from estarsync_core import topics
+from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity, Lane, Version
+from estarsync_core.errors import EstarsyncError, RetryLater
+from estarsync_core.estar.changes import Row
+from estarsync_core.estar.checkpoint import Checkpoint, FeedMark
+from estarsync_core.estar.windows import Window
+from estarsync_core.headers import EventHeaders, RawHeaders
+from estarsync_runtime.metrics import Metrics
+from extractor.pages import Page
+from extractor.settings import Settings
+from extractor.state import SourceState
+
+_RAW_REVISION = 0
+_encode = msgspec.json.encode
+
+
+class PublishFailed(EstarsyncError):  # noqa: N818 - named for what happened
+    """Kafka did not take a page, or did not say so: begin anew from what it holds."""
+
+
+class Transactions(Protocol):
+    """What the publisher needs of `TransactionalProducer`."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything produced inside becomes visible together, or not at all."""
+        ...
+
+    def produce(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: RawHeaders | None = None
+    ) -> None:
+        """Add a record to the open transaction."""
+        ...
+
+
+class Publisher:
+    """The one writer of raw events. Everything that it holds beside Kafka follows a commit, and never goes before.
+
+    Args:
+        settings: for topic names and the events' source.
+        producer: whose construction has fenced older ones.
+        state: as restored.
+        checkpoints: as restored.
+        clock: for the events' times.
+        metrics: what is shown.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        producer: Transactions,
+        state: SourceState,
+        checkpoints: Mapping[Entity, Checkpoint],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._producer = producer
+        self._state = state
+        self._checkpoints = {entity: checkpoints.get(entity, Checkpoint()) for entity in Entity}
+        self._clock = clock
+        self._metrics = metrics
+
+    def mark(self, entity: Entity, feed: str) -> FeedMark | None:
+        """How far a feed has come; None before its first commit."""
+        return self._checkpoints[entity].feeds.get(feed)
+
+    def commit(
+        self,
+        entity: Entity,
+        lane: Lane,
+        page: Page,
+        marks: Mapping[str, FeedMark],
+        window: Window | None = None,
+    ) -> None:
+        """Write a page in one transaction; blocks until Kafka has it.
+
+        Args:
+            entity: whose page.
+            lane: how urgent its events are.
+            page: what to publish and remember.
+            marks: how far its feeds have come with it.
+            window: where its ids were listed; goes into the dead letters.
+
+        Raises:
+            PublishFailed: it may or may not be written; nothing in memory has changed.
+            Fenced: a newer extractor has taken over.
+            Stop: Kafka can't be written to any more.
+        """
+        before = self._checkpoints[entity]
+        after = before.with_sequence(before.sequence + len(page.changes.events))
+        for name, mark in marks.items():
+            after = after.with_feed(name, mark)
+        dead = {**page.changes.dead, **page.failed}
+        if after != before or page.changes.rows or dead:
+            try:
+                with self._producer.transaction():
+                    self._events(entity, lane, page, before.sequence)
+                    self._rows(entity, page.changes.rows)
+                    self._dead_letters(entity, dead, window)
+                    self._produce(topics.CHECKPOINTS, entity.value, after.encode())
+            except RetryLater as error:
+                raise PublishFailed(str(error)) from error
+            self._checkpoints[entity] = after
+            self._state.apply(entity, page.changes.rows)
+        self._count(entity, lane, page, dead)
+
+    def _events(self, entity: Entity, lane: Lane, page: Page, sequence: int) -> None:
+        topic = self._settings.topic(topics.raw_topic(entity))
+        now = self._clock.now()
+        for number, event in enumerate(page.changes.events, sequence + 1):
+            headers = EventHeaders(
+                entity,
+                Version(number, _RAW_REVISION),
+                lane,
+                self._settings.estar_base_url,
+                now,
+                typed=False,
+                reason=event.reason,
+            )
+            self._producer.produce(topic, event.key.encode(), event.value, headers.encode())
+
+    def _rows(self, entity: Entity, rows: Mapping[str, Row | None]) -> None:
+        for identity, row in rows.items():
+            value = None if row is None else _encode({"key": row.key, "hash": row.hash})
+            self._produce(topics.SOURCE_STATE, f"{entity}:{identity}", value)
+
+    def _dead_letters(self, entity: Entity, dead: Mapping[str, str], window: Window | None) -> None:
+        where = window and {"start": window.start, "end": window.end}
+        for identity, code in dead.items():
+            letter: dict[str, Any] = {"entity": entity, "id": identity, "window": where, "code": code}
+            self._produce(topics.EXTRACT_DLQ, f"{entity}:{identity}", _encode(letter))
+
+    def _produce(self, topic: str, key: str, value: bytes | None) -> None:
+        self._producer.produce(self._settings.topic(topic), key.encode(), value)
+
+    def _count(self, entity: Entity, lane: Lane, page: Page, dead: Mapping[str, str]) -> None:
+        self._metrics.read.labels(entity).inc(page.read)
+        self._metrics.unchanged.labels(entity).inc(page.changes.unchanged)
+        self._metrics.events.labels(entity, lane).inc(len(page.changes.events))
+        self._metrics.sequence.labels(entity).set(self._checkpoints[entity].sequence)
+        for code in dead.values():
+            self._metrics.extract_dead.labels(entity, code).inc()
