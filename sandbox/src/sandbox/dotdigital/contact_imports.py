@@ -22,6 +22,7 @@ from sandbox.dotdigital.contact_writes import (
 )
 from sandbox.dotdigital.contacts import Contact
 from sandbox.dotdigital.errors import raw_reply, reply, v3_refusal
+from sandbox.dotdigital.ledger import Violation
 from sandbox.dotdigital.requests import ImportEntry, MergeOption
 from sandbox.dotdigital.validation import decode, read_contact_import
 
@@ -36,6 +37,7 @@ def put_import(call: Call) -> httpx.Response:
     """`PUT /contacts/v3/import`."""
     account = call.account
     if account.jobs.open_count("contact_import") >= account.options.contact_import_slots:
+        account.ledger.violation(Violation(call.now, "call_answered_429", f"PUT {call.template}", "slots"))
         raise v3_refusal(429, "contacts:tooManyActiveImports", _SLOTS_FULL)
     entries, merge = read_contact_import(call.body, account.options)
     matched = dict.fromkeys(match_key(entry) for entry in entries if not isinstance(entry, str))

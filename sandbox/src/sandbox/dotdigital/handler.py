@@ -42,6 +42,10 @@ class _Arrival:
     def template(self) -> str:
         return _UNROUTED if self.route is None else self.route.template
 
+    @property
+    def name(self) -> str:
+        return f"{self.request.method} {self.template}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
@@ -140,7 +144,8 @@ class DotdigitalSandbox:
     def _take_quota(self, arrival: _Arrival) -> Verdict:
         account = self.account
         limits = account.options.limits
-        if arrival.now < account.faults.storm_until:
+        storm = arrival.now < account.faults.storm_until
+        if storm:
             quota = account.limits.look(arrival.tier, arrival.now, limits, allowed=False)
         else:
             quota = account.limits.take(arrival.tier, arrival.now, limits)
@@ -149,6 +154,8 @@ class DotdigitalSandbox:
         if limits.scheme == "flat":
             text = "Your account has generated excess API activity. ERROR_APIUSAGE_EXCEEDED"
             raise RefusedCall(reply(400, {"message": text}))
+        detail = "a fault's storm" if storm else f"quota {arrival.tier}"
+        account.ledger.violation(Violation(arrival.now, "call_answered_429", arrival.name, detail))
         response = httpx.Response(429)
         if limits.body == "text":
             response = text_reply(429, "Too Many Requests")
@@ -182,17 +189,16 @@ class DotdigitalSandbox:
         for name, value in quota.headers.items():
             response.headers.setdefault(name, value)
         lost = late is not None and late.kind == "drop_after"
-        self._note(arrival, response.status_code, quota.remaining, lost=lost)
+        left = response.headers.get("X-RateLimit-Remaining")
+        remaining = None if left is None else int(left)
+        self._note(arrival, response.status_code, remaining, lost=lost)
         wait = late.seconds if late is not None and late.kind == "slow" else 0.0
         return _Outcome(None if lost else response, wait)
 
     def _note(self, arrival: _Arrival, status: int, remaining: int | None, *, lost: bool) -> None:
-        ledger, method = self.account.ledger, arrival.request.method
+        method, template, tier = arrival.request.method, arrival.template, arrival.tier
         word = "lost" if lost else "sent"
-        ledger.call(CallLine(arrival.now, method, arrival.template, arrival.tier, status, remaining, word))
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            name = f"{method} {arrival.template}"
-            ledger.violation(Violation(arrival.now, "call_answered_429", name, arrival.tier))
+        self.account.ledger.call(CallLine(arrival.now, method, template, tier, status, remaining, word))
 
 
 def _is_authorized(request: httpx.Request, options: Options) -> bool:

@@ -14,6 +14,7 @@ from sandbox.dotdigital.errors import raw_reply, reply, v3_refusal, wrong_value
 from sandbox.dotdigital.insight import COLLECTION_TYPES, Collection, Refusal, is_collection_name
 from sandbox.dotdigital.insight_writes import Origin, declared, ledger_key, owner_of, write_record
 from sandbox.dotdigital.jobs import Job
+from sandbox.dotdigital.ledger import Violation
 from sandbox.dotdigital.options import Options
 from sandbox.dotdigital.requests import Identity, InsightEntry, InsightImport, LenientInsightImport
 from sandbox.dotdigital.validation import decode
@@ -25,12 +26,14 @@ def put_import(call: Call) -> httpx.Response:
     """`PUT /insightData/v3/import`: makes the collection where there is none."""
     account, options = call.account, call.account.options
     if account.jobs.open_count("insight_import") >= options.insight_import_slots:
+        kind = f"call_answered_{options.insight_slots_status}"
+        account.ledger.violation(Violation(call.now, kind, f"PUT {call.template}", "slots"))
         text = "too many imports are being processed for the account; wait for one to complete"
         raise v3_refusal(options.insight_slots_status, "insightData:tooManyActiveImports", text)
-    kind: type[InsightImport | LenientInsightImport] = InsightImport
+    shape: type[InsightImport | LenientInsightImport] = InsightImport
     if options.unknown_keys == "ignore":
-        kind = LenientInsightImport
-    body = decode(kind, call.body, "insightData")
+        shape = LenientInsightImport
+    body = decode(shape, call.body, "insightData")
     _check(body, options)
     collection = _collection(account, body)
     named = dict.fromkeys(record.key for record in body.records)
@@ -130,7 +133,8 @@ class _InsightImport:
             "failureReason": reason,
             "details": list(details),
             "key": entry.key,
-            "json": Raw(bytes(entry.json)),
+            # What can't be read here, a client could not read either.
+            "json": {} if reason == "InvalidJson" else Raw(bytes(entry.json)),
         }
 
 

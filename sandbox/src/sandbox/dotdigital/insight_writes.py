@@ -2,7 +2,7 @@
 
 import re
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -60,6 +60,14 @@ def owner_of(account: Account, identity: Identity) -> Contact | Refusal:
     return contact
 
 
+def _document(raw: bytes) -> dict[str, Any] | None:
+    """The object, or None where it is no object, too deep, or has a number that no double can hold."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
 @lru_cache(maxsize=8)
 def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text)
@@ -72,9 +80,9 @@ def write_record(
     options = account.options
     if not _pattern(options.record_key_pattern).fullmatch(key):
         return Refusal("InvalidClientKey", ("The key has characters that are not allowed, or is too long",))
-    document = msgspec.json.decode(raw)
-    if not isinstance(document, dict):
-        return Refusal("InvalidJson", ("The json is not an object",))
+    document = _document(raw)
+    if document is None:
+        return Refusal("InvalidJson", ("The json is not an object, or can't be read",))
     problems = (
         catalogue_problems(document) if options.typed_collections and collection.kind == "catalog" else ()
     )

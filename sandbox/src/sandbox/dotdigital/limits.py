@@ -18,7 +18,6 @@ class Verdict:
     """Whether a call may be made, and what its answer's headers say."""
 
     allowed: bool
-    remaining: int | None
     headers: dict[str, str]
 
 
@@ -64,12 +63,12 @@ class RateLimits:
         if limits.scheme == "flat":
             if len(self._hour) >= limits.flat_per_hour:
                 self.rejected["flat"] += 1
-                return Verdict(allowed=False, remaining=0, headers={})
+                return Verdict(allowed=False, headers={})
             self._hour.append(now)
-            return Verdict(allowed=True, remaining=limits.flat_per_hour - len(self._hour), headers={})
+            return Verdict(allowed=True, headers={})
         if tier == "unlimited":
             self._hour.append(now)
-            return Verdict(allowed=True, remaining=None, headers={})
+            return Verdict(allowed=True, headers={})
         window = self._windows[tier]
         window.roll(now)
         window.asked += 1
@@ -89,7 +88,7 @@ class RateLimits:
     def look(self, tier: Tier, now: float, limits: Limits, *, allowed: bool = True) -> Verdict:
         """What the headers would say, without counting a call."""
         if limits.scheme == "flat" or tier == "unlimited":
-            return Verdict(allowed=allowed, remaining=None, headers={})
+            return Verdict(allowed=allowed, headers={})
         self._windows[tier].roll(now)
         remaining = max(0, self._left(tier, now, limits)) if allowed else 0
         end = (int(now // MINUTE) + 1) * MINUTE
@@ -102,7 +101,7 @@ class RateLimits:
         }
         if limits.retry_after and not allowed:
             headers["Retry-After"] = str(wait)
-        return Verdict(allowed=allowed, remaining=remaining, headers=headers)
+        return Verdict(allowed=allowed, headers=headers)
 
     def last_hour(self, now: float) -> int:
         """Calls within the last hour."""

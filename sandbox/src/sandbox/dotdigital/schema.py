@@ -8,6 +8,7 @@ from sandbox.dotdigital.times import parsed
 
 Kind = Literal["STRING", "FLOAT", "TIMESTAMP", "BOOLEAN", "RECORD"]
 Reason = Literal[
+    "InvalidJson",
     "JsonContainsNestedArray",
     "JsonKeyTooLong",
     "JsonKeyInvalidCharacters",
@@ -19,6 +20,7 @@ Reason = Literal[
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _LARGEST = 1e15  # not published
+_DEEPEST = 50  # not published
 _SHAPES_KEPT = 10_000
 _ENVELOPE: tuple[tuple[str, str, str], ...] = (
     ("key", "NULLABLE", "STRING"),
@@ -99,9 +101,13 @@ class _Walk:
         self._text_limit = text_limit
         self._key_limit = key_limit
         self._learned = learned
+        self._depth = 0
 
     def record(self, column: Column, document: dict[str, Any]) -> None:
         """Check an object against a RECORD column. This is the hot path: most values end in a first `if`."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise UnfitError("InvalidJson", f"Field '{column.name}' is nested too deep")
         shape = tuple(document)
         columns = column.shapes.get(shape)
         if columns is None:
@@ -119,6 +125,7 @@ class _Walk:
             elif value is None:
                 continue
             self._value(inner, value)
+        self._depth -= 1
 
     def _columns(self, column: Column, shape: tuple[str, ...]) -> list[Column]:
         found: list[Column] = []

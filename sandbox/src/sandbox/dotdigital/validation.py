@@ -39,10 +39,12 @@ def decode(kind: type[T], body: bytes, service: Service) -> T:
         RefusedCall: 400; the description says where, with indexes.
     """
     try:
+        if not body.isascii():
+            body.decode()  # parts that are kept raw are not decoded otherwise
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise _structural(str(error), service) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise v3_refusal(
             400, f"{service}:badJson", "The request JSON is badly formed", [("body", str(error))]
         ) from error

@@ -1,6 +1,5 @@
 """What may stand in an identifier or in a data field, and how it is kept."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -46,7 +45,7 @@ def _number(value: Any, _: int) -> float:  # noqa: ANN401 - any JSON
     if value.__class__ is not int and value.__class__ is not float:
         raise WrongValueError("expected a number")
     number: float = value
-    if not math.isfinite(number) or abs(number) >= 10**_WHOLE_DIGITS or round(number, _DECIMALS) != number:
+    if abs(number) >= 10**_WHOLE_DIGITS or round(number, _DECIMALS) != number:
         raise WrongValueError(f"more than {_WHOLE_DIGITS} digits, or {_DECIMALS} decimals")
     return number
 
