@@ -11,6 +11,7 @@ from typing import Literal
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from estarsync_core.rate import PATIENCE, WINDOW, QuotaHeaders, Tier, read_headers
 
@@ -188,6 +189,7 @@ def test_a_quota_that_is_halved_between_two_minutes_costs_no_call(limit, phase, 
     network = Network(usual=0.2, slow=0, slow_share=0, lost_share=0)
 
     class Halved(Server):
+        @override
         def take(self, now: float) -> tuple[bool, QuotaHeaders]:
             self.limit = limit if self.minute(now) < 3 else limit // 2
             return super().take(now)

@@ -50,6 +50,7 @@ def test_headers_are_read():
     }
     assert read_headers(headers, NOW) == QuotaHeaders(150, 149, 12, None, "lowCallRate")
     assert read_headers({}, NOW) == QuotaHeaders()
+    assert read_headers({"x-ratelimit-scope": 'a scope, "so"'}, NOW).scope is None
 
 
 def test_before_the_first_header_there_is_one_call_at_a_time_however_long_it_takes():

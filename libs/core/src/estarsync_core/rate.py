@@ -13,6 +13,7 @@ And another call waits for the last one's answer, unless that takes longer than 
 eat what is left at any moment, and then one call is turned away, not several.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ PATIENCE = 5.0
 _ROUNDING = 1.0  # Reset and Date come in whole seconds, rounded either way
 _STALE = 25.0  # an answer that took longer may speak of any of two minutes
 _TURN = 0.05
+_SCOPE = re.compile(r"[A-Za-z]{1,30}")  # it becomes a metric's label
 _EPOCH_MILLISECONDS = 1e12
 _EPOCH_SECONDS = 1e9
 
@@ -55,12 +57,13 @@ def read_headers(headers: Mapping[str, str], server_now: float) -> QuotaHeaders:
     elif reset is not None and reset > _EPOCH_SECONDS:
         reset -= server_now
     limit, remaining = (_number(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining"))
+    scope = headers.get("x-ratelimit-scope")
     return QuotaHeaders(
         limit=None if limit is None else int(limit),
         remaining=None if remaining is None else int(remaining),
         reset_in=None if reset is None else max(0.0, reset),
         retry_after=_wait(headers.get("retry-after"), server_now),
-        scope=headers.get("x-ratelimit-scope"),
+        scope=scope if scope is not None and _SCOPE.fullmatch(scope) else None,
     )
 
 

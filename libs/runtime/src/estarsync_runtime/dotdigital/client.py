@@ -1,22 +1,26 @@
-"""Calls to Dotdigital: one method per call, one kind of answer, every call within the learned quota."""
+"""Calls to Dotdigital: one kind of answer, every call within the learned quota."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from threading import Lock
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from estarsync_core.clock import Clock
-from estarsync_core.dotdigital.outcomes import NO_ANSWER, error_code
-from estarsync_core.rate import Tier, read_headers
+from estarsync_core.dotdigital.outcomes import NO_ANSWER, error_code, too_many_open
+from estarsync_core.rate import QuotaHeaders, Tier, read_headers
 from estarsync_runtime.metrics import Metrics
 
 TIMEOUT_SECONDS = 121.0
 """How long Dotdigital may take to answer (API facts, 1)."""
+_TICKET_SECONDS = 10.0
+_TRIES = 5
+_LONGEST_WAIT = 30.0
 
 Operation = Literal[
     "account_info",
@@ -61,7 +65,7 @@ class Answer:
 
     Attributes:
         status: HTTP status; 0 where no answer came.
-        code: Dotdigital's error code, or `""`.
+        code: Dotdigital's error code, or `""`; where no answer came, the kind of failure.
         body: the decoded JSON, or None.
         sent: whether the request may have reached Dotdigital.
     """
@@ -72,11 +76,21 @@ class Answer:
     sent: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to make one call, as `reserve` gives it; `call` takes it, once."""
+
+    operation: Operation
+    tier: Tier
+    number: int
+    made: float
+
+
 class DotdigitalClient:
     """Dotdigital's API, as far as the sync and its read-back use it. Safe to use from several threads.
 
     Args:
-        http: with base URL, credentials and transport set; it is not closed here.
+        http: with base URL, credentials and transport set; `close` closes it.
         clock: for the quota's arithmetic.
         metrics: where calls are counted.
         share: the part of the account's quota that we may use.
@@ -88,39 +102,81 @@ class DotdigitalClient:
         self._metrics = metrics
         self._share = share
         self._lock = Lock()
-        self._scopes = dict(_TIERS)
+        self._scopes: dict[Operation, str | None] = dict(_TIERS)  # None: nobody counts it
         self._tiers: dict[str, Tier] = {}
+        self._tiered = False
+        self._blocked_until = 0.0
+
+    def __enter__(self) -> Self:
+        """Use it for a while."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; no call may follow."""
+        self._http.close()
+
+    @property
+    def address(self) -> str:
+        """Where it calls, without a slash at the end."""
+        return str(self._http.base_url).rstrip("/")
 
     def delay(self, operation: Operation) -> float:
         """Seconds until the quota allows the call; 0 means now."""
         with self._lock:
-            return self._tier(operation).delay(self._clock.monotonic())
+            return self._delay(operation)
 
     def block_all(self, seconds: float) -> None:
         """Make no call of any kind for so long (the flat scheme's hour is used up)."""
         with self._lock:
-            for operation in self._scopes:
-                self._tier(operation).block(self._clock.monotonic() + seconds)
+            self._blocked_until = self._clock.monotonic() + seconds
 
-    def reserve(self, operation: Operation) -> None:
-        """Count a call that is about to be made; `call` follows, perhaps on another thread."""
+    def reserve(self, operation: Operation) -> Ticket | None:
+        """The right to make a call now, perhaps on another thread; None where the quota does not allow it."""
         with self._lock:
-            self._tier(operation).sent(self._clock.monotonic())
+            if self._delay(operation) > 0:
+                return None
+            now = self._clock.monotonic()
+            tier = self._tier(operation)
+            return Ticket(operation, tier, tier.made(now), now)
 
     def pause(self, seconds: float) -> None:
         """Wait before another try; blocks."""
         self._clock.sleep(seconds)
 
     def call_when_allowed(self, operation: Operation, method: str, path: str, **request: Any) -> Answer:  # noqa: ANN401 - httpx's own arguments
-        """Wait for the quota, then call; blocks for as long as that takes."""
-        while (wait := self.delay(operation)) > 0:
-            self._clock.sleep(wait)
-        self.reserve(operation)
-        return self.call(operation, method, path, **request)
+        """Wait for the quota, then call; blocks for as long as that takes.
 
-    def call(self, operation: Operation, method: str, path: str, **request: Any) -> Answer:  # noqa: ANN401 - httpx's own arguments
-        """Make a call that `reserve` has counted. Blocks; raises nothing of httpx's."""
-        started = self._clock.monotonic()
+        Only for calls that may be made twice: one that fails in a way that passes (quota, 5xx, no answer on an open
+        connection) is made again, a few times. What comes in the end is given back, whatever it is.
+        """
+        tries = 0
+        while True:
+            while (ticket := self.reserve(operation)) is None:
+                self._clock.sleep(self.delay(operation))
+            answer = self.call(ticket, method, path, **request)
+            tries += 1
+            if tries == _TRIES or not _passes(answer):
+                return answer
+            self._clock.sleep(min(_LONGEST_WAIT, 0.5 * 2**tries))
+
+    def call(self, ticket: Ticket, method: str, path: str, **request: Any) -> Answer:  # noqa: ANN401 - httpx's own arguments
+        """Make the call that the ticket is for. Blocks; raises nothing of httpx's.
+
+        A ticket that has grown old is refused (`sent` is false): a process that was stopped for a while must ask
+        whether it is still the one that delivers.
+        """
+        operation, started = ticket.operation, self._clock.monotonic()
+        if started - ticket.made > _TICKET_SECONDS:
+            return self._no_answer(ticket, "TicketTooOld", sent=False)
         try:
             response = self._http.request(method, path, **request)
         except (
@@ -129,45 +185,73 @@ class DotdigitalClient:
             httpx.PoolTimeout,
             httpx.UnsupportedProtocol,
         ) as error:
-            return self._no_answer(operation, type(error).__name__, sent=False)
+            return self._no_answer(ticket, type(error).__name__, sent=False)
         except httpx.HTTPError as error:
-            return self._no_answer(operation, type(error).__name__, sent=True)
+            return self._no_answer(ticket, type(error).__name__, sent=True)
+        except BaseException:
+            self._no_answer(ticket, "Interrupted", sent=True)
+            raise
         body = _decoded(response)
         code = error_code(body) if response.status_code >= httpx.codes.BAD_REQUEST else ""
-        self._learn(operation, response, code)
+        self._learn(ticket, response, code)
         self._metrics.api_calls.labels(operation, response.status_code).inc()
         self._metrics.api_seconds.labels(operation).observe(self._clock.monotonic() - started)
         return Answer(response.status_code, code, body)
 
-    def import_body(self, operation: Operation, path: str, body: Iterable[bytes], size: int) -> Answer:
+    def import_body(self, ticket: Ticket, path: str, body: Iterable[bytes], size: int) -> Answer:
         """PUT an import's body as a stream of known size."""
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
-        return self.call(operation, "PUT", path, content=body, headers=headers)
+        return self.call(ticket, "PUT", path, content=body, headers=headers)
+
+    def _delay(self, operation: Operation) -> float:
+        now = self._clock.monotonic()
+        if now < self._blocked_until:
+            return self._blocked_until - now
+        return 0.0 if self._scopes[operation] is None else self._tier(operation).delay(now)
 
     def _tier(self, operation: Operation) -> Tier:
-        scope = self._scopes[operation]
+        scope = self._scopes[operation] or "unlimited"
         return self._tiers.setdefault(scope, Tier(share=self._share))
 
-    def _no_answer(self, operation: Operation, what: str, *, sent: bool) -> Answer:
+    def _no_answer(self, ticket: Ticket, what: str, *, sent: bool) -> Answer:
         with self._lock:
-            self._tier(operation).answered(self._clock.monotonic(), None, rejected=False)
-        self._metrics.api_calls.labels(operation, NO_ANSWER).inc()
+            if sent:
+                ticket.tier.answered(ticket.number, self._clock.monotonic())
+            else:
+                ticket.tier.cancelled(ticket.number)
+        self._metrics.api_calls.labels(ticket.operation, NO_ANSWER).inc()
         return Answer(NO_ANSWER, what, None, sent=sent)
 
-    def _learn(self, operation: Operation, response: httpx.Response, code: str) -> None:
+    def _learn(self, ticket: Ticket, response: httpx.Response, code: str) -> None:
+        operation = ticket.operation
         names = {name.lower(): value for name, value in response.headers.items()}
         quota = read_headers(names, self._server_now(names))
-        rejected = response.status_code == httpx.codes.TOO_MANY_REQUESTS and "toomany" not in code.lower()
+        rejected = response.status_code == httpx.codes.TOO_MANY_REQUESTS and not too_many_open(code)
         with self._lock:
             now = self._clock.monotonic()
-            self._tier(operation).answered(now, quota, rejected=rejected)
-            if quota.scope and quota.scope != self._scopes[operation]:
-                self._scopes[operation] = quota.scope
-                learned = self._tier(operation)
-                learned.open_calls += 1
-                learned.answered(now, quota, rejected=rejected)
+            self._scopes[operation] = self._scope(operation, quota, response, rejected=rejected)
+            tier = self._tier(operation)
+            if tier is ticket.tier:
+                tier.answered(ticket.number, now, quota, rejected=rejected)
+            else:  # it was counted elsewhere
+                ticket.tier.cancelled(ticket.number)
+                tier.answered(tier.made(ticket.made), now, quota, rejected=rejected)
             if quota.remaining is not None:
-                self._metrics.quota_remaining.labels(self._scopes[operation]).set(quota.remaining)
+                label = self._scopes[operation] or "unlimited"
+                self._metrics.quota_remaining.labels(label).set(quota.remaining)
+
+    def _scope(
+        self, operation: Operation, quota: QuotaHeaders, response: httpx.Response, *, rejected: bool
+    ) -> str | None:
+        """Which tier counts an operation, by its latest answer."""
+        known = self._scopes[operation]
+        if quota.limit is not None:
+            self._tiered = True
+            return quota.scope or known or _TIERS[operation]
+        if rejected:
+            return known or _TIERS[operation]
+        # Where others are counted and this one's answer says nothing of it, it is one of the unlimited calls.
+        return None if self._tiered and response.is_success else known
 
     def _server_now(self, headers: Mapping[str, str]) -> float:
         try:
@@ -179,6 +263,13 @@ class DotdigitalClient:
 def path_value(value: str) -> str:
     """A value as one segment of a path: everything that is not plain is percent-encoded, `/` and `+` too."""
     return quote(value, safe="")
+
+
+def _passes(answer: Answer) -> bool:
+    """Whether a failure may be over in a moment. A time-out has taken two minutes already."""
+    if answer.status == NO_ANSWER:
+        return answer.sent and "Timeout" not in answer.code
+    return answer.status == httpx.codes.TOO_MANY_REQUESTS or httpx.codes.is_server_error(answer.status)
 
 
 def _decoded(response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON

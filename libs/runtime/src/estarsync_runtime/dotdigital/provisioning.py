@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from estarsync_core.dotdigital.fields import CREATED_FIELDS, DATA_FIELDS
+from estarsync_core.dotdigital.outcomes import NO_ANSWER
 from estarsync_core.errors import ConfigurationError
 from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient, Operation, path_value
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings, access_problem
@@ -100,7 +101,7 @@ def provision(client: DotdigitalClient, settings: DotdigitalSettings) -> Account
         answer = client.call_when_allowed("create_data_field", "POST", "/v2/data-fields", json=body)
         # Another process may have been faster.
         if answer.code != "ERROR_NON_UNIQUE_DATAFIELD":
-            _expect(answer, f"create the data field {name}", problems)
+            _expect(client, answer, f"create the data field {name}", problems)
     list_id = plan.list_id
     if list_id is None:
         list_id = _create_list(client, settings.dotdigital_list, problems)
@@ -115,7 +116,7 @@ def provision(client: DotdigitalClient, settings: DotdigitalSettings) -> Account
                 f"/insightData/v3/collections/{path_value(name)}",
                 params={"collectionScope": scope, "collectionType": kind},
             )
-            _expect(answer, f"create the collection {name}", problems)
+            _expect(client, answer, f"create the collection {name}", problems)
     if problems or list_id is None:
         raise ConfigurationError(problems)
     return Account(
@@ -129,8 +130,13 @@ def _create_list(client: DotdigitalClient, name: str, problems: list[str]) -> in
     body = {"name": name, "visibility": "Private"}
     answer = client.call_when_allowed("create_list", "POST", "/v2/address-books", json=body)
     if answer.code != "ERROR_ADDRESSBOOK_DUPLICATE":
-        _expect(answer, f"create the list {name!r}", problems)
-        return int(answer.body["id"]) if isinstance(answer.body, dict) and "id" in answer.body else None
+        what = f"create the list {name!r}"
+        if not _expect(client, answer, what, problems):
+            return None
+        list_id = _list_id(answer.body)
+        if list_id is None:
+            problems.append(f"could not {what}: Dotdigital's answer has no id; ask its support")
+        return list_id
     # Either another process was faster, or a segment has the name: both share one set of names.
     list_id = _find_list(list(_lists(client, problems)), name)
     if list_id is None:
@@ -152,7 +158,13 @@ def _lists(client: DotdigitalClient, problems: list[str]) -> Iterator[dict[str, 
 
 
 def _find_list(rows: list[dict[str, Any]], name: str) -> int | None:
-    return next((int(row["id"]) for row in rows if str(row.get("name", "")).lower() == name.lower()), None)
+    named = (row for row in rows if str(row.get("name", "")).lower() == name.lower())
+    return next((_list_id(row) for row in named), None)
+
+
+def _list_id(row: Any) -> int | None:  # noqa: ANN401 - any JSON
+    found = row.get("id") if isinstance(row, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _collection(
@@ -187,18 +199,32 @@ def _get(
     params: dict[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     answer = client.call_when_allowed(operation, "GET", path, params=params)
-    if not _expect(answer, f"read {path}", problems):
+    if not _expect(client, answer, f"read {path}", problems):
         return []
-    return [row for row in answer.body if isinstance(row, dict)] if isinstance(answer.body, list) else []
+    if not isinstance(answer.body, list):
+        problems.append(f"{client.address}{path} answers, but not as Dotdigital does: check the address")
+        return []
+    return [row for row in answer.body if isinstance(row, dict)]
 
 
-def _expect(answer: Answer, what: str, problems: list[str]) -> bool:
-    if answer.status in range(200, 300):
+def _expect(client: DotdigitalClient, answer: Answer, what: str, problems: list[str]) -> bool:
+    if httpx.codes.is_success(answer.status):
         return True
-    if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, 0}:
-        problem = access_problem(answer, "this account")
+    if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, NO_ANSWER}:
+        problem = access_problem(answer, client.address)
         if problem and problem not in problems:
             problems.append(problem)
     else:
-        problems.append(f"could not {what}: Dotdigital answers {answer.status} {answer.code}".rstrip())
+        said = f"{answer.status} {answer.code}".rstrip()
+        problems.append(f"could not {what}: Dotdigital answers {said}; {_remedy(answer)}")
     return False
+
+
+def _remedy(answer: Answer) -> str:
+    if answer.code == "ERROR_DATAFIELD_LIMITEXCEEDED":
+        return "ask the account's owner to delete data fields that nobody needs"
+    if answer.status == httpx.codes.PRECONDITION_FAILED:
+        return "ask the account's owner to delete collections that nobody needs"
+    if answer.code == "ERROR_FEATURENOTACTIVE":
+        return "ask Dotdigital to switch Insight data on for the account"
+    return "try again later, or ask Dotdigital's support"
