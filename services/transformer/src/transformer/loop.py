@@ -175,13 +175,20 @@ class Loop:
         """The messages of partitions that stayed ours while they were read.
 
         The others may have been read before their partition left, and its next owner reads them. One that has left
-        and come back begins at its committed offset.
+        and come back begins again at its committed offset.
+
+        Raises:
+            Stop: as of `_seek`.
         """
-        back = [TopicPartition(*place) for place in sorted(self._revoked)]
-        with translated():
-            committed = self._consumer.committed(back, timeout=_TIMEOUT)
-        self._seek({(at.topic, at.partition): max(at.offset, 0) for at in committed})
-        return [message for message in messages if _place(message) not in self._revoked]
+        unsure = {place for message in messages if (place := _place(message)) in self._revoked}
+        back = [TopicPartition(*place) for place in unsure & self._owned()]
+        if back:
+            try:
+                committed = self._consumer.committed(back, timeout=_TIMEOUT)
+            except KafkaException as error:
+                raise _no_way_back(error) from error
+            self._seek({(at.topic, at.partition): max(at.offset, 0) for at in committed})
+        return [message for message in messages if _place(message) not in unsure]
 
     def _seek(self, offsets: Mapping[Place, int]) -> None:
         """Go on reading at these offsets, where the partition is ours.
@@ -189,13 +196,17 @@ class Loop:
         Raises:
             Stop: that can't be had; a new process begins at the committed offsets, and nothing is skipped.
         """
+        owned = self._owned()
         try:
-            ours = {(owned.topic, owned.partition) for owned in self._consumer.assignment()}
             for (topic, partition), offset in offsets.items():
-                if (topic, partition) in ours:
+                if (topic, partition) in owned:
                     self._consumer.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
-            raise Stop(f"can't read a batch again ({error.args[0].name()}): start again") from error
+            raise _no_way_back(error) from error
+
+    def _owned(self) -> set[Place]:
+        with translated():
+            return {(owned.topic, owned.partition) for owned in self._consumer.assignment()}
 
     def _gained(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         _log.info("partitions_gained", partitions=len(partitions))
@@ -206,6 +217,10 @@ class Loop:
             self._revoked.add((lost.topic, lost.partition))
             self._committed.pop((lost.topic, lost.partition), None)
             self._metrics.position.remove(lost.topic, lost.partition)
+
+
+def _no_way_back(error: KafkaException) -> Stop:
+    return Stop(f"can't read a batch again ({error.args[0].name()}): start the transformer again")
 
 
 def _place(message: Message) -> Place:

@@ -8,12 +8,14 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from estarsync_core.clock import Clock
-from estarsync_core.errors import RetryLater
+from estarsync_core.errors import EstarsyncError, RetryLater, Stop
 from estarsync_core.headers import RawHeaders
 from estarsync_runtime.kafka.errors import TransactionAborted, translate, translated
 
 _CALL_TIMEOUT = 15.0
 _INIT_TIMEOUT = 60.0
+# What librdkafka says to an abort while a commit that timed out may still happen.
+_STUCK = {KafkaError._STATE, KafkaError._CONFLICT}  # noqa: SLF001 - librdkafka's own codes are public in spite of the name
 _log = structlog.get_logger()
 
 
@@ -33,6 +35,7 @@ class TransactionalProducer:
 
     def __init__(self, config: dict[str, Any], clock: Clock) -> None:
         self._clock = clock
+        self._unfinished = False
         with translated():
             self._producer = Producer(config)
             self._retrying(lambda: self._producer.init_transactions(_INIT_TIMEOUT), _INIT_TIMEOUT)
@@ -46,13 +49,20 @@ class TransactionalProducer:
             Fenced: a newer producer has taken over.
             Stop: the producer can't go on.
         """
+        if self._unfinished:
+            self._abort()
         with translated():
             self._producer.begin_transaction()
         try:
             yield
             self._commit()
         except BaseException:
-            self._abort()
+            self._unfinished = True
+            try:
+                self._abort()
+            except EstarsyncError as error:
+                # The reason is already on its way up. The next transaction begins by trying this again.
+                _log.warning("abort_failed", reason=str(error))
             raise
 
     def produce(
@@ -88,10 +98,12 @@ class TransactionalProducer:
 
     def _abort(self) -> None:
         try:
-            self._retrying(lambda: self._producer.abort_transaction(_CALL_TIMEOUT), _INIT_TIMEOUT)
+            self._retrying(lambda: self._producer.abort_transaction(_CALL_TIMEOUT), _CALL_TIMEOUT)
         except KafkaException as error:
-            # The reason is already on its way up, and the broker aborts by itself after the time-out.
-            _log.warning("abort_failed", reason=error.args[0].name())
+            if error.args[0].code() in _STUCK:
+                raise Stop("the fate of a transaction is unknown: start again, which settles it") from error
+            raise translate(error.args[0]) from error
+        self._unfinished = False
 
     def _retrying(self, call: Callable[[], object], budget: float) -> None:
         deadline = self._clock.monotonic() + budget
