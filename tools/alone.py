@@ -5,6 +5,7 @@ doesn't declare and every test would still pass; here it can't.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ def main() -> None:
         every = [str(ROOT / member) for member in [*LIBRARIES, *MEMBERS.values()]]
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
         run(*pip, "--wheel-dir", str(wheels), *every)
+        for member in every:  # setuptools leaves it behind, and would put deleted files into the next wheel
+            shutil.rmtree(Path(member) / "build", ignore_errors=True)
         for name in MEMBERS:
             home = Path(folder) / name
             python = str(home / "bin" / "python")
