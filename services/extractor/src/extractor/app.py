@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import structlog
+from confluent_kafka import Consumer
 
 from estarsync_core.clock import Clock
 from estarsync_core.errors import ConfigurationError, RetryLater
@@ -15,9 +16,9 @@ from estarsync_core.profile import TenantProfile
 from estarsync_core.topics import declared_topics
 from estarsync_runtime.estar.soap import Credentials, EstarClient
 from estarsync_runtime.estar.source import EstarSource
-from estarsync_runtime.kafka.admin import missing_topics
-from estarsync_runtime.kafka.config import client_config, producer_config
+from estarsync_runtime.kafka.config import consumer_config, producer_config
 from estarsync_runtime.kafka.producer import TransactionalProducer
+from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
@@ -32,7 +33,6 @@ from extractor.settings import Settings
 from extractor.state import SourceState
 
 _SERVICE = "extractor"
-_KAFKA_TIMEOUT = 15.0
 _PAUSE = 1.0
 _log = structlog.get_logger()
 
@@ -155,12 +155,17 @@ def serve(settings: Settings, context: Context) -> None:
 
 
 def _topic_problems(settings: Settings) -> list[str]:
-    specs = [spec for spec in declared_topics() if _SERVICE in spec.writers]
+    names = [settings.topic(spec.name) for spec in declared_topics() if _SERVICE in spec.writers]
+    consumer = Consumer(consumer_config(settings, "estarsync-extractor"))
     try:
-        missing = missing_topics(client_config(settings), specs, settings.topic_prefix, _KAFKA_TIMEOUT)
+        partitions_of(consumer, names)
     except ConfigurationError as error:
         return list(error.problems)
-    return [f"Kafka has no topic {name}: run `estarsync topics apply`" for name in missing]
+    except RetryLater as error:
+        return [f"{error}: check KAFKA_BOOTSTRAP_SERVERS and that Kafka is up"]
+    finally:
+        consumer.close()
+    return []
 
 
 def _rng() -> random.Random:
