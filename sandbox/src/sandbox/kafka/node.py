@@ -82,7 +82,8 @@ def _start(java: str, jars: Path, folder: Path, bootstrap: str) -> Process:
     properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     (folder / "log4j2.xml").write_bytes(files("sandbox.kafka").joinpath("log4j2.xml").read_bytes())
     command = [java, *_JVM, f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}", "-cp", f"{jars}/*"]
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    # It starts with an A, because the storage tool takes an id that starts with a dash for an option.
+    cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).rstrip(b"=").decode()
     _format(command, cluster, properties, folder)
     return processes.start(
         "kafka", [*command, "kafka.Kafka", str(properties)], os.environ, folder / "kafka.log"

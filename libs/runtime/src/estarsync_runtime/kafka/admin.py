@@ -19,6 +19,7 @@ _DENIED = {
 }
 # Where it differs, records are lost (delete instead of compact) or erasures never happen.
 _MUST_AGREE = "cleanup.policy"
+_REMEDY = "move its records to a new topic, or give another TOPIC_PREFIX"
 _CLOCK = SystemClock()
 
 
@@ -86,9 +87,6 @@ def missing_topics(
     """
     present = _partitions(AdminClient(admin_config), admin_config, timeout)
     return [name for name in (f"{prefix}{spec.name}" for spec in specs) if name not in present]
-
-
-_REMEDY = "move its records to a new topic, or give another TOPIC_PREFIX"
 
 
 def _partitions(admin: AdminClient, admin_config: dict[str, Any], timeout: float) -> dict[str, int]:
