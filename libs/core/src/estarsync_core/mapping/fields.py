@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 EXACT = Context(prec=80)
 """Arithmetic that never rounds: enough digits for every order that fits into a record."""
+
+_REMEMBERED = 4096  # a shop's orders hold the same few prices and quantities again and again
 
 _TRUE = frozenset({"true", "1", "yes", "y"})
 _FALSE = frozenset({"false", "0", "no", "n"})
@@ -112,6 +115,7 @@ def boolean(raw: str | None) -> bool | None:
     raise BadValue("not_a_boolean")
 
 
+@lru_cache(_REMEMBERED)
 def money(raw: str | None) -> Decimal | None:
     """An exact amount: `19.95`, `-3`, `1,299.00`, `$19.95`.
 
@@ -138,6 +142,7 @@ def money(raw: str | None) -> Decimal | None:
     return value
 
 
+@lru_cache(_REMEMBERED)
 def quantity(raw: str | None) -> int | None:
     """A whole number, which may be written `2.000`; codes `not_an_integer`, `out_of_range`."""
     text = clean(raw)
