@@ -143,22 +143,22 @@ class Reconciler:
             result.note(key, "extra", [])
             return
         self._db.execute("UPDATE expected SET seen = 1 WHERE entity = ? AND key = ?", (entity, key))
-        if entity is Entity.ORDERS:
-            result.revenue_expected += self._total(row[0])
-        fields = self._differences(entity, row[0], actual)
+        # A contact that only orders know has no data of ours.
+        document = self._codec.decode(entity, row[0]) if row[0] is not None else None
+        if document is not None and entity is Entity.ORDERS:
+            result.revenue_expected += Decimal(repr(document["order_total"]))
+        fields = self._differences(entity, document, actual) if document is not None else []
         if fields:
             result.different += 1
             result.note(key, "different", fields)
         else:
             result.agree += 1
 
-    def _differences(self, entity: Entity, payload: bytes | None, actual: dict[str, Any]) -> list[str]:
-        if payload is None:  # a contact that only orders know has no data of ours
-            return []
-        document = self._codec.decode(entity, payload)
+    def _differences(self, entity: Entity, document: dict[str, Any], actual: dict[str, Any]) -> list[str]:
         if entity is Entity.CONTACTS:
             return differing_data_fields(contact_entry(document, self._account.list_id)["dataFields"], actual)
-        return differing_fields(insight_record(entity, document)["json"], actual)
+        expected = insight_record(entity, document)["json"]
+        return [] if expected == actual else differing_fields(expected, actual)
 
     def _total(self, payload: bytes) -> Decimal:
         return Decimal(repr(self._codec.decode(Entity.ORDERS, payload)["order_total"]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from estarsync_core.errors import ConfigurationError
 from estarsync_runtime.kafka.config import consumer_config
@@ -21,8 +21,14 @@ def partitions_of(consumer: Consumer, topics: Sequence[str]) -> list[TopicPartit
     partitions: list[TopicPartition] = []
     missing = []
     for topic in topics:
-        with translated():
+        try:
             metadata = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+        except KafkaException as error:
+            raise ConfigurationError(
+                [
+                    f"no Kafka broker answers ({error.args[0].name()}): check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
+                ]
+            ) from error
         if metadata.error is not None or not metadata.partitions:
             missing.append(topic)
         partitions += [
@@ -44,7 +50,8 @@ def read_topics(settings: KafkaSettings, topics: Sequence[str]) -> Iterator[Mess
             consumer.assign(partitions)
         open_partitions = {(partition.topic, partition.partition) for partition in partitions}
         while open_partitions:
-            for message in consumer.consume(1000, timeout=1.0):
+            # `consume` waits for the whole time-out where there are fewer: a long one delays every start.
+            for message in consumer.consume(1000, timeout=0.1):
                 error = message.error()
                 if error is None:
                     yield message
