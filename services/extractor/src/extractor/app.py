@@ -28,7 +28,7 @@ from extractor.loop import Loop
 from extractor.orders import orders
 from extractor.products import products
 from extractor.publisher import Publisher, PublishFailed
-from extractor.restore import restore_checkpoints, restore_rows
+from extractor.restore import restore
 from extractor.settings import Settings
 from extractor.state import SourceState
 
@@ -60,8 +60,7 @@ def build(
         producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock)
         state = SourceState(folder / "extractor.sqlite")
         stack.callback(state.close)
-        state.restore(restore_rows(settings))
-        publisher = Publisher(settings, producer, state, restore_checkpoints(settings), clock, metrics)
+        publisher = Publisher(settings, producer, state, restore(settings, state), clock, metrics)
         cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
         feeds = feeds_of(source, state, Surroundings(publisher, profile, clock, metrics), cadences)
         yield Loop(feeds, cadences, state, clock=clock, rng=_rng(), metrics=metrics)

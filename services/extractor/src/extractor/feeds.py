@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 import structlog
@@ -115,13 +115,18 @@ class Feed(ABC):
 
 
 @dataclass(slots=True)
+class _Listing:
+    window: Window
+    count: int
+    ids: list[str]  # those still to read
+
+
+@dataclass(slots=True)
 class _Run:
     until: datetime
     place: Place
-    window: Window
-    listed: int = 0
-    ids: list[str] = field(default_factory=list)
-    failures: int = 0
+    listing: _Listing | None = None
+    failures: int = 0  # of the smallest window, in a row
 
 
 class WindowFeed(Feed):
@@ -165,8 +170,8 @@ class WindowFeed(Feed):
     @override
     def step(self) -> bool:
         run = self._run = self._run or self._begin()
-        if run.ids:
-            self._page(run)
+        if run.listing is not None:
+            self._page(run, run.listing)
             return False
         window = next_window(run.place, run.until)
         if window is None:
@@ -182,8 +187,7 @@ class WindowFeed(Feed):
             if mark is None
             else place_at(mark.cursor, windows, mark.window_hours)
         )
-        place = begin_run(place, windows)
-        return _Run(horizon(self._clock.now(), windows), place, Window(place.position, place.position))
+        return _Run(horizon(self._clock.now(), windows), begin_run(place, windows))
 
     def _history_start(self) -> datetime:
         return datetime.combine(self._profile.history_start, time(), self._profile.zone).astimezone(UTC)
@@ -192,54 +196,55 @@ class WindowFeed(Feed):
         try:
             ids = self._list_ids(window)
         except RetryLater as error:
-            run.failures += 1
             if not window.smallest:
-                run.failures = 0
                 run.place = failed(run.place, window)
                 raise
+            run.failures += 1
             if run.failures < _GIVE_UP_AFTER or not self._lists_elsewhere():
                 raise
             _log.warning("window_given_up", feed=self.name, start=window.start.isoformat(), reason=str(error))
-            self._complete(
-                run, window, Page(Changes(), {f"window/{window.start.isoformat()}": WINDOW_FAILED}, 0)
-            )
+            page = Page(Changes(), {f"window/{window.start.isoformat()}": WINDOW_FAILED}, 0)
+            self._commit(run, page, self._after(run, window, 0), window)
+            run.failures = 0
             return
         run.failures = 0
         self._listed(ids)
-        run.window, run.ids, run.listed = window, ids, len(ids)
-        if not ids:
-            self._complete(run, window, _NOTHING)
+        if ids:
+            run.listing = _Listing(window, len(ids), ids)
+        else:  # nothing to write: the next commit tells of it
+            run.place = self._after(run, window, 0)
 
-    def _page(self, run: _Run) -> None:
-        batch = run.ids[: self._reader.kind.size]
+    def _page(self, run: _Run, listing: _Listing) -> None:
+        batch = listing.ids[: self._reader.kind.size]
+        last = len(batch) == len(listing.ids)
         page = self._reader.read(batch)
-        if len(batch) == len(run.ids):
-            self._complete(run, run.window, page)
-        else:
-            self._publisher.commit(self.entity, self.lane, page, self._start_marks(run), run.window)
-        del run.ids[: len(batch)]
-
-    def _complete(self, run: _Run, window: Window, page: Page) -> None:
-        place = completed(run.place, window, run.listed, self._profile.windows)
-        mark = FeedMark(place.cursor, self.loaded, place.window_hours)
-        marks = {**self._start_marks(run), self.name: mark}
-        self._publisher.commit(self.entity, self.lane, page, marks, window)
-        run.place, run.listed, run.failures = place, 0, 0
-
-    def _start_marks(self, run: _Run) -> dict[str, FeedMark]:
-        """The mark of the feed that this one starts, until it has been committed."""
-        if self._starts is None or self._publisher.mark(self.entity, self._starts) is not None:
-            return {}
-        return {self._starts: FeedMark(run.until, True, self._profile.windows.initial_hours)}  # noqa: FBT003 - a struct's field
+        place = self._after(run, listing.window, listing.count) if last else run.place
+        self._commit(run, page, place, listing.window)
+        del listing.ids[: len(batch)]
+        if last:
+            run.listing = None
 
     def _end(self, run: _Run) -> bool:
-        mark = FeedMark(run.place.cursor, True, run.place.window_hours)  # noqa: FBT003 - a struct's field
-        if not self.loaded:
-            marks = {**self._start_marks(run), self.name: mark}
-            self._publisher.commit(self.entity, self.lane, _NOTHING, marks)
+        mark = self._commit(run, _NOTHING, run.place, loaded=True)
         self._run = None
         self._ended(mark)
         return True
+
+    def _after(self, run: _Run, window: Window, listed: int) -> Place:
+        return completed(run.place, window, listed, self._profile.windows)
+
+    def _commit(
+        self, run: _Run, page: Page, place: Place, window: Window | None = None, *, loaded: bool = False
+    ) -> FeedMark:
+        loaded = loaded or self.loaded
+        mark = FeedMark(cursor=place.cursor, first_load_done=loaded, window_hours=place.window_hours)
+        marks = {self.name: mark}
+        if self._starts is not None and self._publisher.mark(self.entity, self._starts) is None:
+            hours = self._profile.windows.initial_hours
+            marks[self._starts] = FeedMark(cursor=run.until, first_load_done=True, window_hours=hours)
+        self._publisher.commit(self.entity, self.lane, page, marks, window)
+        run.place = place
+        return mark
 
     def _lists_elsewhere(self) -> bool:
         """Whether the shop lists a second long before its history, where nothing can be in the way."""
@@ -301,7 +306,7 @@ class SnapshotFeed(Feed):
             self._publisher.commit(self.entity, self.lane, self._reader.read(batch), {})
             del snapshot.ids[: len(batch)]
             return False
-        mark = FeedMark(snapshot.started, True, 0.0)  # noqa: FBT003 - a struct's field
+        mark = FeedMark(cursor=snapshot.started, first_load_done=True, window_hours=0.0)
         self._publisher.commit(self.entity, self.lane, _NOTHING, {self.name: mark})
         self._snapshot = None
         self._ended(mark)

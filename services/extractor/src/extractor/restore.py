@@ -12,43 +12,40 @@ from estarsync_core.estar.changes import Row
 from estarsync_core.estar.checkpoint import Checkpoint, decode_checkpoint
 from estarsync_runtime.kafka.restore import read_topics
 from extractor.settings import Settings
+from extractor.state import SourceState
 
-_rows = msgspec.json.Decoder(Row)
-
-
-def restore_checkpoints(settings: Settings) -> dict[Entity, Checkpoint]:
-    """How far each entity has been read; blocks.
-
-    Raises:
-        Stop: a checkpoint can't be read.
-    """
-    found: dict[Entity, Checkpoint] = {}
-    for key, message in _keyed(settings, topics.CHECKPOINTS):
-        try:
-            found[Entity(key)] = decode_checkpoint(message.value() or b"{}")
-        except (ValueError, msgspec.DecodeError) as error:
-            raise Stop(_unreadable(message)) from error
-    return found
+_row = msgspec.json.Decoder(Row)
 
 
-def restore_rows(settings: Settings) -> Iterator[tuple[Entity, str, Row | None]]:
-    """What was published of each record, the latest last; blocks.
+def restore(settings: Settings, state: SourceState) -> dict[Entity, Checkpoint]:
+    """Fill the state, and say how far each entity has been read; blocks.
 
     Raises:
+        ConfigurationError: a topic is missing.
+        RetryLater: Kafka does not answer.
         Stop: a record can't be read.
     """
-    for key, message in _keyed(settings, topics.SOURCE_STATE):
-        entity, _, identity = key.partition(":")
+    checkpoints: dict[Entity, Checkpoint] = {}
+    state.restore(_rows(settings, checkpoints))
+    return checkpoints
+
+
+def _rows(
+    settings: Settings, checkpoints: dict[Entity, Checkpoint]
+) -> Iterator[tuple[Entity, str, Row | None]]:
+    """The rows in the order of their topic; checkpoints are put aside."""
+    names = [settings.topic(topics.CHECKPOINTS), settings.topic(topics.SOURCE_STATE)]
+    for message in read_topics(settings, names):
+        key = (message.key() or b"").decode("utf-8", "replace")
         value = message.value()
         try:
-            yield Entity(entity), identity, None if value is None else _rows.decode(value)
+            if message.topic() == names[0]:
+                checkpoints[Entity(key)] = decode_checkpoint(value or b"")
+            else:
+                entity, _, identity = key.partition(":")
+                yield Entity(entity), identity, None if value is None else _row.decode(value)
         except (ValueError, msgspec.DecodeError) as error:
             raise Stop(_unreadable(message)) from error
-
-
-def _keyed(settings: Settings, topic: str) -> Iterator[tuple[str, Message]]:
-    for message in read_topics(settings, [settings.topic(topic)]):
-        yield (message.key() or b"").decode("utf-8", "replace"), message
 
 
 def _unreadable(message: Message) -> str:

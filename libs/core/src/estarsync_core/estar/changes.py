@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from estarsync_core.entities import Reason
-from estarsync_core.estar.content import DropList, Record, canonical_json, content_hash
+from estarsync_core.estar.content import DropList, canonical_json, content_hash
 from estarsync_core.estar.grouping import Group, Grouped, id_order
 
 TOO_LARGE = "too_large"
@@ -83,8 +83,9 @@ def changes(grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], 
     moved = grouped.members | set(gone)
     unchanged = 0
     for group in grouped.groups:
-        content = rules.drop.strip(group.value)
-        now = Row(group.key, content_hash(canonical_json(content)))
+        content = rules.drop.strip_record(group.value)
+        value = canonical_json(content)
+        now = Row(group.key, content_hash(value))
         known = by_key[group.key]
         # A record that can't be read at the moment keeps its key, and goes along with the others' hash.
         members = [*group.members, *(known.keys() - moved)]
@@ -92,7 +93,10 @@ def changes(grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], 
         if now in known.values():
             unchanged += 1
             continue
-        value = canonical_json(_with_origin(content, group, before) if rules.renames else content)
+        origin = _origin(group, before) if rules.renames else None
+        if origin is not None:
+            # No part of the hash: read again, the same records must count as unchanged.
+            value = canonical_json({**content, "renamed_from": origin})
         if len(value) > rules.max_bytes:
             result.dead[group.members[0]] = TOO_LARGE
         else:
@@ -106,15 +110,13 @@ def changes(grouped: Grouped, gone: Collection[str], before: Mapping[str, Row], 
     return Changes(result.events, result.rows, result.dead, unchanged)
 
 
-def _with_origin(content: object, group: Group, before: Mapping[str, Row]) -> Record:
-    # The origin is no part of the hash: read again, the same records must count as unchanged.
-    value: Record = {**content} if isinstance(content, dict) else {}
+def _origin(group: Group, before: Mapping[str, Row]) -> str | None:
+    """The key that the group's record with the highest id among those from elsewhere had before."""
     for identity in sorted(group.members, key=id_order, reverse=True):
         row = before.get(identity)
         if row is not None and row.key is not None and row.key != group.key:
-            value["renamed_from"] = row.key
-            break
-    return value
+            return row.key
+    return None
 
 
 def _left(

@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 
-class FeedMark(msgspec.Struct, frozen=True):
+class FeedMark(msgspec.Struct, frozen=True, kw_only=True):
     """One feed's progress: everything before `cursor` has been read and published.
 
     `first_load_done` says whether what the shop had at the start has been read once.

@@ -43,10 +43,14 @@ class DropList:
         name = value.get("Name") if isinstance(value, dict) else None
         return isinstance(name, str) and self.holds(name.strip())
 
+    def strip_record(self, record: Record) -> Record:
+        """The record without all that is dropped at any depth; the one given stays as it is."""
+        return {name: self.strip(child) for name, child in record.items() if not self.holds(name)}
+
     def strip(self, value: RawValue) -> RawValue:
-        """The value without all that is dropped; the value given stays as it is."""
+        """The same for any value."""
         if isinstance(value, dict):
-            return {name: self.strip(child) for name, child in value.items() if not self.holds(name)}
+            return self.strip_record(value)
         if isinstance(value, list):
             return [self.strip(child) for child in value if not self.holds_entry(child)]
         return value
