@@ -33,6 +33,13 @@ def test_a_profile_holds_only_what_differs():
     assert "Password" in profile.records.drop
 
 
+def test_a_fields_source_replaces_the_default_one():
+    profile = load_profile(WEBSITES + "contacts: {fields: {DOB: {path: BirthDate}}}", "x")
+    source = profile.contacts.fields["DOB"]
+    assert source is not None
+    assert (source.path, source.attribute) == ("BirthDate", None)
+
+
 def test_a_field_can_be_left_unmapped():
     profile = load_profile(WEBSITES + "contacts: {fields: {DOB: null}}", "x")
     assert profile.contacts.fields["DOB"] is None

@@ -89,7 +89,7 @@ from estarsync_runtime.settings import ServiceSettings
 def body(settings, context):
     BODY
 
-run("toy", ServiceSettings, body)
+run("toy", ServiceSettings, body, require=lambda settings: None)
 """
 
 

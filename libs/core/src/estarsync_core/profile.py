@@ -208,9 +208,11 @@ def load_profile(text: str, origin: str) -> TenantProfile:
         ) from error
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], at: tuple[str, ...] = ()) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         mine = merged.get(key)
-        merged[key] = _merge(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+        # A field's source is one thing: another one replaces it as a whole.
+        part_by_part = isinstance(mine, dict) and isinstance(value, dict) and at != ("contacts", "fields")
+        merged[key] = _merge(mine or {}, value, (*at, key)) if part_by_part else value
     return merged

@@ -15,6 +15,7 @@ from estarsync_core.clock import Clock
 from estarsync_core.errors import ConfigurationError, EstarsyncError, Fenced
 from estarsync_runtime import health, logs
 from estarsync_runtime.clock import SystemClock
+from estarsync_runtime.kafka.reach import require_kafka
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import ServiceSettings, load
 
@@ -55,16 +56,29 @@ class Context:
     clock: Clock
 
 
-def run(service: str, settings_type: type[S], body: Callable[[S, Context], None]) -> NoReturn:
+def run(
+    service: str,
+    settings_type: type[S],
+    body: Callable[[S, Context], None],
+    require: Callable[[S], None] = require_kafka,
+) -> NoReturn:
     """Run a service until it is done or told to stop, and exit the process.
+
+    Args:
+        service: its name, for people.
+        settings_type: what it reads from the environment.
+        body: the service.
+        require: what must be there before it begins; raises ConfigurationError where it isn't.
 
     Exit codes: 0 stopped cleanly, 1 stopped on purpose or failed, 2 wrong configuration (every problem is
     printed), 3 fenced by a newer process.
     """
-    sys.exit(_run(service, settings_type, body))
+    sys.exit(_run(service, settings_type, body, require))
 
 
-def _run(service: str, settings_type: type[S], body: Callable[[S, Context], None]) -> int:
+def _run(
+    service: str, settings_type: type[S], body: Callable[[S, Context], None], require: Callable[[S], None]
+) -> int:
     with ExitStack() as stack:
         try:
             settings = load(settings_type)
@@ -73,6 +87,7 @@ def _run(service: str, settings_type: type[S], body: Callable[[S, Context], None
             context = Context(StopSignal(), health.Health(clock), Metrics(CollectorRegistry()), clock)
             if settings.http_port is not None:
                 stack.callback(health.serve(settings.http_port, context.health, context.metrics.registry))
+            require(settings)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: context.stop.set())
             body(settings, context)

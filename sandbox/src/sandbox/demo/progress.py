@@ -93,5 +93,5 @@ class Display:
 
     def say(self, line: str) -> None:
         """A line for people, above the bars."""
-        self.console.print(line, markup=False, highlight=False)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         sys.stdout.flush()

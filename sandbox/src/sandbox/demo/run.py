@@ -32,6 +32,7 @@ from sandbox.demo import proof as proofs
 from sandbox.demo.progress import Display, Samples, Step, scrape, total
 from sandbox.estar import profile_path
 from sandbox.kafka import Broker, broker
+from sandbox.kafka.mock import create_topics
 from sandbox.processes import Process, Supervisor, free_port, start, stop
 
 SERVICES = ("extractor", "transformer", "loader")
@@ -40,6 +41,13 @@ _GRACE = 15.0
 _READY_SECONDS = 60.0
 _MOCK_SIZE = 100
 _MORE = "for more, start Docker, install a JDK 17 or later with Maven, or set KAFKA_BOOTSTRAP_SERVERS"
+_NEXT = (
+    "Try next:",
+    "  make demo DATA=path.csv.gz   a real shop's invoices",
+    "  make demo LIMITS=basic       Dotdigital's smallest package, 35 import calls a minute",
+    "  kill -9 a service while the demo runs",
+    "README.md says what to read after that.",
+)
 _READY = re.compile(r"on (http://\S+)")
 
 
@@ -124,7 +132,7 @@ class Demo:
             self._options.report.write_bytes(
                 msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
             )
-        self._say_the_end(result, document["durations_seconds"])
+        self._say_the_end(result, round(synced - ready, 1))
         return result.in_agreement
 
     def _environment(self, found: Broker, display: Display) -> dict[str, str]:
@@ -163,6 +171,8 @@ class Demo:
             apply_topics(
                 {"bootstrap.servers": found.bootstrap}, declared_topics(), prefix, replication=1, timeout=30.0
             )
+        else:
+            create_topics(found.bootstrap, [topic.name for topic in declared_topics()])
         return {
             **credentials,
             "KAFKA_BOOTSTRAP_SERVERS": found.bootstrap,
@@ -236,7 +246,7 @@ class Demo:
         return found
 
     def _prove(self, settings: Mapping[str, str]) -> proofs.Proof:
-        self._console.print("reading Dotdigital back …", highlight=False)
+        self._say("reading Dotdigital back …")
         truth = proofs.fetch_truth(self._http, settings["ESTAR_BASE_URL"])
         account = DotdigitalSettings.model_validate(
             {name.lower(): value for name, value in settings.items() if name.startswith("DOTDIGITAL_")}
@@ -263,31 +273,20 @@ class Demo:
         """The other side's word on how it was treated."""
         rejected = sum(summary["calls"]["rejected"].values())
         violations = sum(summary["violations"].values())
-        self._console.print(
-            f"by the sandbox Dotdigital's own ledger: {summary['calls']['total']:,} calls, {rejected} over the quota;"
-            f" {violations} violations (a consent touched, a key in two open imports)",
-            highlight=False,
-        )
+        self._say(f"Dotdigital's own ledger: {summary['calls']['total']:,} calls, {rejected} over the quota,")
+        self._say(f"{violations} violations (a consent touched, a key in two open imports)")
 
-    def _say_the_end(self, result: proofs.Proof, durations: Any) -> None:  # noqa: ANN401 - plain data
-        say = self._console.print
-        say(f"synced in {durations['sync']} s; the report is in {self._options.report}", highlight=False)
+    def _say_the_end(self, result: proofs.Proof, seconds: float) -> None:
+        self._say(f"synced in {seconds} s; the report is in {self._options.report}")
         if not result.in_agreement:
-            say(
-                f"The two sides do NOT agree. The services' logs are in {self._options.logs}/.",
-                highlight=False,
-            )
+            self._say(f"The two sides do NOT agree. The services' logs are in {self._options.logs}/.")
             return
-        say("The shop and Dotdigital agree.", style="bold green")
-        say(
-            "Next: make demo DATA=path.csv.gz loads a real shop's invoices; make demo LIMITS=basic limits the calls",
-            highlight=False,
-        )
-        say(
-            "as Dotdigital's Basic package does; kill -9 a service in the middle and see what happens.",
-            highlight=False,
-        )
-        say("README.md says what to read after that.", highlight=False)
+        self._console.print("The shop and Dotdigital agree.", style="bold green")
+        for line in _NEXT:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Ends:

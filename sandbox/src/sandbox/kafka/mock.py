@@ -1,6 +1,6 @@
 """The broker of last resort: librdkafka's mock cluster, hosted by a client in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from confluent_kafka import KafkaException, Producer
@@ -25,3 +25,13 @@ def mock_cluster() -> Iterator[Broker]:
         "nothing, and a partition keeps its last 5 MiB or 100,000 records",
     )
     del host  # the cluster lives as long as its host
+
+
+def create_topics(bootstrap: str, names: Iterable[str]) -> None:
+    """Make topics appear in a mock cluster, which refuses to create them but does so when a producer asks.
+
+    Its consumers create none: a service that only reads a topic would not find it.
+    """
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    for name in names:
+        producer.list_topics(name, timeout=_START_SECONDS)
