@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Message
 
 from estarsync_core.entities import Entity, Lane, Reason
-from estarsync_core.estar.checkpoint import Checkpoint, decode_checkpoint
+from estarsync_core.estar.checkpoint import Checkpoint, FeedMark, decode_checkpoint
 from estarsync_core.headers import version_of
 from estarsync_core.topics import CHECKPOINTS, EXTRACT_DLQ, declared_topics, raw_topic
 from estarsync_runtime.clock import SystemClock
@@ -104,19 +104,18 @@ class World:
             CLOCK.sleep(0.2)
 
     def wait_for_load(self) -> None:
-        self.wait_until(
-            lambda: (
-                len(self.checkpoints) == len(Entity)
-                and all(mark.first_load_done for c in self.checkpoints.values() for mark in c.feeds.values())
-            )
-        )
+        """Until all that the shop had has been published."""
+        self.wait_until(lambda: [mark.first_load_done for mark in self.marks] == [True] * 4)
+
+    @property
+    def marks(self) -> list[FeedMark]:
+        """How far each feed has come."""
+        return [mark for checkpoint in self.checkpoints.values() for mark in checkpoint.feeds.values()]
 
     def wait_for_poll(self) -> None:
         """Until every feed has had a whole run that began after now."""
         now = CLOCK.now()
-        self.wait_until(
-            lambda: all(m.cursor > now for c in self.checkpoints.values() for m in c.feeds.values())
-        )
+        self.wait_until(lambda: all(mark.cursor > now for mark in self.marks))
 
     def edit(self, **edit: Any) -> Edited:
         with self.shop.lock:

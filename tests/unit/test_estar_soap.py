@@ -256,3 +256,20 @@ def test_calls_are_counted_by_operation_and_outcome() -> None:
     for outcome in ("failed", "refused", "answered"):
         labels = {"operation": "Products.ListProducts", "outcome": outcome}
         assert count("estarsync_estar_calls_total", labels) == 1
+
+
+def test_each_request_is_announced() -> None:
+    site = Site(httpx.Response(503), xml("<Data/>"))
+    calls: list[int] = []
+    client = EstarClient(
+        httpx.Client(transport=httpx.MockTransport(site.answer)),
+        site.profile,
+        "https://shop.example",
+        WHO,
+        clock=site.clock,
+        rng=RNG,
+        metrics=site.metrics,
+        before_call=lambda: calls.append(len(site.requests)),
+    )
+    EstarSource(client, site.profile).list_products()
+    assert calls == [0, 1, 2]

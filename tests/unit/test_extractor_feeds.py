@@ -164,7 +164,7 @@ class World:
 
     @staticmethod
     def done(checkpoint: Checkpoint) -> bool:
-        return all(mark.first_load_done for mark in checkpoint.feeds.values())
+        return bool(checkpoint.feeds) and all(mark.first_load_done for mark in checkpoint.feeds.values())
 
     @property
     def checkpoints(self) -> dict[str, Checkpoint]:
@@ -413,4 +413,39 @@ def test_an_outage_blames_no_record(world: World) -> None:
     assert len(world.log.messages) == before
     world.sandbox.faults.set(Faults())
     world.poll()
+    assert_true_copy(world)
+
+
+def test_a_long_first_load_holds_no_live_change_up(world: World) -> None:
+    world.run(lambda: len(world.raw("orders")) > 20)
+    assert not world.done(world.checkpoints["orders"])
+    world.edit(kind="email", email="moved@example.com")
+    world.clock.advance(3600)
+    world.run(lambda: any(key == "moved@example.com" for _, key, _, _ in world.raw("contacts")))
+    assert not world.done(world.checkpoints["orders"])
+    (headers,) = [headers for _, key, _, headers in world.raw("contacts") if key == "moved@example.com"]
+    assert version_of(headers)[1] is Lane.LIVE
+    world.load()
+    assert_true_copy(world)
+
+
+def test_a_change_during_the_first_load_is_not_missed(world: World) -> None:
+    world.run(lambda: len(world.raw("orders")) > 20)
+    first = msgspec.json.decode(world.raw("orders")[0][2] or b"")["orders"][0]["ID"]
+    order = world.shop.orders.records[int(first)]
+    order.body["Email"] = "changed@example.com"
+    world.shop.orders.touch(order, world.clock.now().astimezone(ZONE).replace(tzinfo=None))
+    world.load()
+    assert world.log.latest(RAW["orders"])[first]["orders"][0]["Email"] != "changed@example.com"
+    world.poll()
+    assert world.log.latest(RAW["orders"])[first]["orders"][0]["Email"] == "changed@example.com"
+    assert_true_copy(world)
+
+
+def test_first_loads_go_on_past_a_feed_that_the_shop_refuses(world: World) -> None:
+    world.sandbox.faults.set(Faults(operations=frozenset({"Products.ListProducts"}), error=1.0))
+    world.run(lambda: "orders" in world.checkpoints and world.done(world.checkpoints["orders"]))
+    assert world.log.latest(RAW["products"]) == {}
+    world.sandbox.faults.set(Faults())
+    world.load()
     assert_true_copy(world)
