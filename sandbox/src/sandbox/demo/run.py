@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
@@ -102,8 +103,13 @@ class Demo:
         self._options.logs.mkdir(parents=True)
         with self._stack:
             with Display(self._clock, self._console) as display:
+                credentials = _credentials()
+                # The shop comes first where it reads a file: what is wrong in it is known before a broker starts.
+                shop = self._shop(credentials, None, display) if self._options.data else None
                 found = self._stack.enter_context(broker(display.say))
-                settings = self._environment(found, display)
+                size = self._size(found)
+                shop = shop or self._shop(credentials, size, display)
+                settings = self._environment(found, shop, credentials, display)
                 ready = self._clock.monotonic()
                 self._sync(settings, display)
             synced = self._clock.monotonic()
@@ -135,28 +141,30 @@ class Demo:
         self._say_the_end(result, round(synced - ready, 1))
         return result.in_agreement
 
-    def _environment(self, found: Broker, display: Display) -> dict[str, str]:
-        """Start both twins, create the topics; the services' environment."""
+    def _size(self, found: Broker) -> int | None:
+        """Customers of a generated shop, fitting the broker; None for the shop's own default."""
         size = self._options.size
-        if not found.real:
-            if self._options.data is not None or (size or 0) > _MOCK_SIZE:
-                raise ConfigurationError(
-                    [f"the development broker in memory takes up to {_MOCK_SIZE} customers: {_MORE}"]
-                )
-            size = size or _MOCK_SIZE
-        password, secret = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
-        credentials = {
-            "ESTAR_USERNAME": "demo",
-            "ESTAR_PASSWORD": password,
-            "DOTDIGITAL_USERNAME": "demo@apiconnector.com",
-            "DOTDIGITAL_PASSWORD": secret,
-        }
-        shop_arguments = ["shop", "serve", "--seed", str(self._options.seed)]
+        if found.real:
+            return size
+        if self._options.data is not None or (size or 0) > _MOCK_SIZE:
+            raise ConfigurationError(
+                [f"the development broker in memory takes up to {_MOCK_SIZE} generated customers: {_MORE}"]
+            )
+        return size or _MOCK_SIZE
+
+    def _shop(self, credentials: Mapping[str, str], size: int | None, display: Display) -> str:
+        """Start the sandbox shop; its address."""
+        arguments = ["shop", "serve", "--seed", str(self._options.seed)]
         if self._options.data is not None:
-            shop_arguments += ["--data", str(self._options.data)]
+            arguments += ["--data", str(self._options.data)]
         elif size is not None:
-            shop_arguments += ["--size", str(size)]
-        shop = self._twin("shop", shop_arguments, credentials, display)
+            arguments += ["--size", str(size)]
+        return self._twin("shop", arguments, credentials, display)
+
+    def _environment(
+        self, found: Broker, shop: str, credentials: Mapping[str, str], display: Display
+    ) -> dict[str, str]:
+        """Start the sandbox Dotdigital and create the topics; the services' environment."""
         arguments = [
             "dotdigital",
             "serve",
@@ -166,11 +174,14 @@ class Demo:
             self._options.limits,
         ]
         account = self._twin("dotdigital", arguments, credentials, display)
+        # On somebody's own cluster the demo's topics must not meet others.
         prefix = f"demo-{secrets.token_hex(3)}." if found.kind == "given" else ""
         if found.real:
-            apply_topics(
+            names = apply_topics(
                 {"bootstrap.servers": found.bootstrap}, declared_topics(), prefix, replication=1, timeout=30.0
             )
+            if prefix:
+                self._stack.callback(_clean_up, found.bootstrap, names, prefix)
         else:
             create_topics(found.bootstrap, [topic.name for topic in declared_topics()])
         return {
@@ -322,6 +333,26 @@ class _Ends:
     def typed(self, positions: Samples) -> bool:
         """Whether the loader has settled everything."""
         return self.reached([self._settings.topic(typed_topic(entity)) for entity in Entity], positions)
+
+
+def _clean_up(bootstrap: str, topics: list[str], prefix: str) -> None:
+    """Leave somebody's own cluster as it was."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
+    mine = [group for group in groups if group.startswith(prefix)]
+    waiting = [*admin.delete_topics(topics).values()]
+    waiting += admin.delete_consumer_groups(mine).values() if mine else []
+    for each in waiting:
+        each.result(_GRACE)
+
+
+def _credentials() -> dict[str, str]:
+    return {
+        "ESTAR_USERNAME": "demo",
+        "ESTAR_PASSWORD": secrets.token_urlsafe(12),
+        "DOTDIGITAL_USERNAME": "demo@apiconnector.com",
+        "DOTDIGITAL_PASSWORD": secrets.token_urlsafe(12),
+    }
 
 
 def _steps(truth: dict[str, Any], held: dict[str, Any]) -> list[Step]:
