@@ -1,90 +1,164 @@
 """The loader's composition root: every part is made and joined here."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from uuid import uuid4
 
 import httpx
 import structlog
+from confluent_kafka import Consumer, TopicPartition
 
 from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity
+from estarsync_core.errors import ConfigurationError
+from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.connect import connect
 from estarsync_runtime.dotdigital.provisioning import provision
-from estarsync_runtime.kafka.config import producer_config
+from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.errors import translated
 from estarsync_runtime.kafka.producer import TransactionalProducer
+from estarsync_runtime.kafka.restore import partitions_of, read_topics
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.settings import KafkaSettings
 from loader.batches import Spooler
-from loader.engine import Engine, spool_folder
-from loader.intake import Intake, open_consumer
-from loader.ledger import Ledger, restore_delivered, restore_imports
+from loader.calls import ThreadedCalls
+from loader.engine import Engine
+from loader.gate import Gate
+from loader.intake import Intake
+from loader.ledger import SERVICE, Ledger, Place
 from loader.loop import Loop
 from loader.report import Settlement
+from loader.restore import open_batches, rows_of, settled_states
 from loader.settings import Settings
 from loader.table import Table
 
+GROUP = f"estarsync-{SERVICE}"
 _CALLS_AT_ONCE = 8
+_TIMEOUT = 15.0
+_BEAT_EVERY = 1000
 _log = structlog.get_logger()
 
 
 @contextmanager
 def build(
-    settings: Settings, clock: Clock, metrics: Metrics, transport: httpx.BaseTransport | None = None
+    settings: Settings,
+    clock: Clock,
+    metrics: Metrics,
+    beat: Callable[[], None] = lambda: None,
+    transport: httpx.BaseTransport | None = None,
 ) -> Iterator[Loop]:
     """A loader that is ready to run. Blocks while it checks the account and restores its state.
+
+    Whatever is wrong with the settings is found before an older loader is fenced.
 
     Args:
         settings: all of them.
         clock: the time.
         metrics: what is shown.
+        beat: called now and then: we are alive.
         transport: how Dotdigital is reached; None for the network.
 
     Raises:
-        ConfigurationError: with every problem of the account.
+        ConfigurationError: with every problem of the account, or of the topics.
     """
     with ExitStack() as stack:
-        folder = settings.data_dir or Path(stack.enter_context(TemporaryDirectory(prefix="loader-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        client = connect(settings, clock, metrics, transport)
+        folder = _folder(settings)
+        client = stack.enter_context(connect(settings, clock, metrics, transport))
         account = provision(client, settings)
-        consumer = open_consumer(settings)
+        beat()
+        consumer = Consumer(consumer_config(settings, GROUP))
         stack.callback(consumer.close)
-        producer = TransactionalProducer(producer_config(settings, "estarsync-loader"), clock)
-        ledger = Ledger(settings, producer, consumer, clock)
-        table = Table(folder / "loader.sqlite")
+        partitions = partitions_of(consumer, _inputs(settings))
+        partitions_of(consumer, _outputs(settings))
+        producer = TransactionalProducer(producer_config(settings, GROUP), clock)
+        _begin_at_committed(consumer, partitions)
+        table = Table(folder)
         stack.callback(table.close)
-        with table.transaction():
-            for entity, key, state in restore_delivered(settings):
-                if state is None:
-                    table.forget(entity, key)
-                else:
-                    table.settle(entity, key, state)
+        send_offsets = partial(producer.send_offsets, consumer=consumer)
+        ledger = Ledger(settings, producer, send_offsets, clock, beat)
         codec = AvroCodec()
-        pool = stack.enter_context(ThreadPoolExecutor(_CALLS_AT_ONCE, thread_name_prefix="dotdigital"))
+        calls = ThreadedCalls(_CALLS_AT_ONCE)
+        stack.callback(calls.close)
         engine = Engine(
             settings,
             table,
-            Spooler(spool_folder(folder), account, codec, settings.loader_batch_bytes),
+            Spooler(folder, account, codec, settings.loader_batch_bytes),
             ledger,
             Settlement(settings, table, ledger, clock, metrics),
+            Gate(table, ledger, metrics),
             client,
-            pool,
+            calls,
             clock,
             metrics,
             uuid4,
         )
-        engine.adopt(restore_imports(settings))
+        stack.callback(engine.close)
+        _restore(settings, table, beat)
+        engine.adopt(*open_batches(rows_of(read_topics(settings, [settings.topic(IMPORTS)]))))
         intake = Intake(settings, table, codec, ledger, metrics)
-        yield Loop(consumer, intake, engine, table, ledger, clock, metrics)
+        places: list[Place] = [(each.topic, each.partition) for each in partitions]
+        yield Loop(consumer, places, intake, engine, table, ledger, clock, metrics)
 
 
 def serve(settings: Settings, context: Context) -> None:
     """Deliver until told to stop."""
-    with build(settings, context.clock, context.metrics) as loop:
+    with build(settings, context.clock, context.metrics, context.health.beat) as loop:
         context.health.ready = True
         _log.info("ready")
         loop.run(context.stop, context.health)
+
+
+def _inputs(settings: KafkaSettings) -> list[str]:
+    return [settings.topic(typed_topic(entity)) for entity in Entity]
+
+
+def _outputs(settings: KafkaSettings) -> list[str]:
+    dead_letters = [dlq_topic(typed_topic(entity)) for entity in Entity]
+    return [settings.topic(name) for name in (*dead_letters, IMPORTS, DELIVERED, DELIVERIES)]
+
+
+def _folder(settings: Settings) -> Path:
+    """Where the backlog and the bodies are spooled. Their files have no names: nothing is left behind."""
+    folder = settings.data_dir or Path(gettempdir())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            [
+                f"DATA_DIR: cannot create {folder} ({error.strerror}); give a folder on a disk that takes the backlog"
+            ]
+        ) from error
+    return folder
+
+
+def _begin_at_committed(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    """Read every partition of the typed topics from where the last loader had settled everything.
+
+    There is one active loader, so it takes all partitions itself: no rebalance, no pause. A newer loader fences
+    it through the producer.
+    """
+    with translated():
+        committed = consumer.committed(partitions, timeout=_TIMEOUT)
+        consumer.assign(
+            [
+                TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else start.offset)
+                for start, at in zip(partitions, committed, strict=True)
+            ]
+        )
+
+
+def _restore(settings: KafkaSettings, table: Table, beat: Callable[[], None]) -> None:
+    rows = rows_of(read_topics(settings, [settings.topic(DELIVERED)]))
+    with table.transaction():
+        for number, (entity, key, state) in enumerate(settled_states(rows)):
+            if state is None:
+                table.forget(entity, key)
+            else:
+                table.settle(entity, key, state)
+            if number % _BEAT_EVERY == 0:
+                beat()

@@ -1,23 +1,27 @@
 """Batches: records that go to Dotdigital in one call, spooled to disk so that a body is never held in memory."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import msgspec
 
 from estarsync_core.dotdigital.payloads import bare_contact_entry, contact_entry, insight_record
-from estarsync_core.entities import ContactEmail, Entity
+from estarsync_core.entities import Entity
 from estarsync_core.keys import record_key
 from estarsync_runtime.avro import AvroCodec
-from estarsync_runtime.dotdigital.client import path_value
+from estarsync_runtime.dotdigital.client import Operation, path_value
 from estarsync_runtime.dotdigital.provisioning import Account
-from loader.table import Fence, Pending
+from loader.records import Fence, Pending
 
 _CHUNK = 65_536
+_MOST_DELETED = 5000  # keys of one call (API facts, 2.4)
+_TAIL = b"]}"
 
 
 class Kind(StrEnum):
@@ -37,15 +41,30 @@ class State(StrEnum):
     SETTLING = "settling"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
-    """One call's records. `body` is None on a batch that was restored after a restart."""
+    """One call's records.
+
+    Attributes:
+        id: ours; the same for every try.
+        body: the spooled body, a file without a name; None on a batch that was restored after a restart.
+        digest: SHA-256 of its rows.
+        path: where the call goes.
+        import_id: Dotdigital's, once it has accepted the batch.
+        due: when something is to be done next.
+        sent_at: when it was last sent.
+        took: seconds from then to its report.
+        failures: how often the import came to nothing.
+        tries: since something last went well; for the waits between them.
+        lost: whether Dotdigital may hold an import of this body that we have no id for.
+        restored: whether it was left by an earlier process.
+    """
 
     id: str
     entity: Entity
     kind: Kind
     fences: list[Fence]
-    body: Path | None = None
+    body: IO[bytes] | None = None
     size: int = 0
     digest: str = ""
     path: str = ""
@@ -53,31 +72,57 @@ class Batch:
     state: State = State.TO_SEND
     due: float = 0.0
     sent_at: float | None = None
-    attempts: int = 0
-    polls: int = 0
-    lost: bool = False
+    took: float | None = None
     opened_at: float = 0.0
-    restored: bool = field(default=False)
+    failures: int = 0
+    tries: int = 0
+    lost: bool = False
+    restored: bool = False
+
+    @property
+    def operation(self) -> Operation:
+        """The call that sends it."""
+        if self.kind is Kind.DELETE:
+            return "delete_products" if self.entity is Entity.PRODUCTS else "delete_order"
+        return "contact_import" if self.entity is Entity.CONTACTS else "insight_import"
+
+    @property
+    def status_operation(self) -> Operation:
+        """The call that asks for its report."""
+        return "contact_import_status" if self.entity is Entity.CONTACTS else "insight_import_status"
+
+    @property
+    def status_path(self) -> str:
+        """Where its report is."""
+        service = "contacts" if self.entity is Entity.CONTACTS else "insightData"
+        return f"/{service}/v3/import/{path_value(self.import_id or '')}"
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether it takes, or may take, one of the account's import slots."""
+        return self.kind is Kind.IMPORT and (self.state is not State.TO_SEND or self.lost)
 
     def chunks(self) -> Iterator[bytes]:
-        """The spooled body, piece by piece."""
+        """The spooled body, piece by piece; may be read again, from any thread."""
         if self.body is None:
             raise ValueError("a restored batch has no body")
-        with self.body.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
+        number, offset = self.body.fileno(), 0
+        while chunk := os.pread(number, _CHUNK, offset):
+            offset += len(chunk)
+            yield chunk
 
     def discard(self) -> None:
-        """Delete the spooled body."""
+        """Give the body's disk space back."""
         if self.body is not None:
-            self.body.unlink(missing_ok=True)
+            self.body.close()
+            self.body = None
 
 
 class Spooler:
-    """Builds batches out of pending records.
+    """Builds batches out of pending records, one record in memory at a time.
 
     Args:
-        folder: where bodies are spooled.
+        folder: on the disk that takes the bodies.
         account: the list and the collections.
         codec: to read the records.
         max_bytes: the largest body.
@@ -89,42 +134,53 @@ class Spooler:
         self._codec = codec
         self._max_bytes = max_bytes
 
-    def build(self, batch_id: str, entity: Entity, records: Iterable[Pending]) -> tuple[Batch, list[Pending]]:
-        """One batch of the records' first kind (imports or deletions), as many as fit; and what went in.
+    def build(self, batch_id: str, records: Iterable[Pending]) -> Batch | None:
+        """One batch of the records' first kind (imports or deletions), as many as fit; None without records.
 
         An order's deletion is a call of its own, since it names its contact.
         """
-        taken: list[Pending] = []
-        deletes: bool | None = None
-        path = self._folder / f"{batch_id}.json"
-        size = 0
+        batch: Batch | None = None
         digest = hashlib.sha256()
-        with path.open("wb") as file:
-            for record in records:
-                if deletes is None:
-                    deletes = record.tombstone
-                    size += file.write(self._head(entity, deletes=deletes))
-                if record.tombstone != deletes:
-                    continue
-                row = msgspec.json.encode(self._row(record))
-                if taken and (size + len(row) + 8 > self._max_bytes or (deletes and entity is Entity.ORDERS)):
-                    break
-                size += file.write(b"," + row if taken else row)
-                digest.update(row)
-                taken.append(record)
-            size += file.write(b"]}")
-        fences = [Fence(r.key, r.version, content_hash(r.payload), r.email) for r in taken]
-        kind = Kind.DELETE if deletes else Kind.IMPORT
-        batch = Batch(batch_id, entity, kind, fences, path, size, digest.hexdigest())
-        batch.path = self._path(batch, taken)
-        return batch, taken
+        for record in records:
+            if batch is None:
+                batch = self._begin(batch_id, record)
+            if record.tombstone != (batch.kind is Kind.DELETE):
+                continue
+            row = msgspec.json.encode(self._row(record))
+            if batch.fences and not self._fits(batch, row):
+                break
+            self._write(batch, b"," + row if batch.fences else row)
+            digest.update(row)
+            batch.fences.append(Fence(record.key, record.version, content_hash(record.payload), record.email))
+        if batch is not None and batch.body is not None:
+            self._write(batch, _TAIL)
+            batch.body.flush()
+            batch.digest = digest.hexdigest()
+        return batch
 
-    def _head(self, entity: Entity, *, deletes: bool) -> bytes:
-        if deletes:
+    def _begin(self, batch_id: str, first: Pending) -> Batch:
+        kind = Kind.DELETE if first.tombstone else Kind.IMPORT
+        body = TemporaryFile(dir=self._folder, prefix="loader-")  # noqa: SIM115 - the batch closes it
+        batch = Batch(batch_id, first.entity, kind, [], body, path=self._path(kind, first))
+        self._write(batch, self._head(batch))
+        return batch
+
+    def _fits(self, batch: Batch, row: bytes) -> bool:
+        if batch.kind is Kind.DELETE:
+            return batch.entity is Entity.PRODUCTS and len(batch.fences) < _MOST_DELETED
+        return batch.size + len(row) + len(_TAIL) + 1 <= self._max_bytes
+
+    @staticmethod
+    def _write(batch: Batch, piece: bytes) -> None:
+        if batch.body is not None:
+            batch.size += batch.body.write(piece)
+
+    def _head(self, batch: Batch) -> bytes:
+        if batch.kind is Kind.DELETE:
             return b'{"keys":['
-        if entity is Entity.CONTACTS:
+        if batch.entity is Entity.CONTACTS:
             return b'{"mergeOption":"overwrite","contacts":['
-        orders = entity is Entity.ORDERS
+        orders = batch.entity is Entity.ORDERS
         head = {
             "collectionName": self._account.orders_collection if orders else self._account.catalog_collection,
             "collectionScope": "contact" if orders else "account",
@@ -134,7 +190,7 @@ class Spooler:
 
     def _row(self, record: Pending) -> Any:  # noqa: ANN401 - JSON
         if record.bare:
-            return bare_contact_entry(ContactEmail(record.key), self._account.list_id)
+            return bare_contact_entry(record.key, self._account.list_id)
         if record.payload is None:
             return record_key(record.key)
         document = self._codec.decode(record.entity, record.payload)
@@ -142,19 +198,13 @@ class Spooler:
             return contact_entry(document, self._account.list_id)
         return insight_record(record.entity, document)
 
-    def _path(self, batch: Batch, taken: list[Pending]) -> str:
-        if batch.kind is Kind.IMPORT:
-            return "/contacts/v3/import" if batch.entity is Entity.CONTACTS else "/insightData/v3/import"
-        if batch.entity is Entity.PRODUCTS:
+    def _path(self, kind: Kind, first: Pending) -> str:
+        if kind is Kind.IMPORT:
+            return "/contacts/v3/import" if first.entity is Entity.CONTACTS else "/insightData/v3/import"
+        if first.entity is Entity.PRODUCTS:
             return f"/insightData/v3/accounts/{self._account.catalog_collection}/deleteRecords"
-        return order_path(self._account.orders_collection, taken[0].email or "", batch.fences[0].key)
-
-
-def order_path(collection: str, email: str, order_id: str) -> str:
-    """Where one order of one contact is."""
-    return (
-        f"/insightData/v3/contacts/email/{path_value(email)}/{collection}/{path_value(record_key(order_id))}"
-    )
+        contact, order = path_value(first.email or ""), path_value(record_key(first.key))
+        return f"/insightData/v3/contacts/email/{contact}/{self._account.orders_collection}/{order}"
 
 
 def content_hash(payload: bytes | None) -> str:

@@ -4,48 +4,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message
 
 from estarsync_core.entities import Entity, Lane, Reason, Version
-from estarsync_core.errors import InvalidRecord
+from estarsync_core.errors import InvalidRecord, RetryLater, Stop
 from estarsync_core.headers import version_of
 from estarsync_core.topics import typed_topic
 from estarsync_runtime.avro import AvroCodec
-from estarsync_runtime.kafka.config import consumer_config
-from estarsync_runtime.kafka.errors import translate, translated
+from estarsync_runtime.kafka.errors import translate
 from estarsync_runtime.kafka.messages import headers_of
-from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
 from loader.batches import content_hash
-from loader.ledger import Entry, Ledger, packed_headers
-from loader.table import DELIVERED, Pending, Table
+from loader.ledger import Entry, Ledger, Place, packed_headers
+from loader.records import KeyState, Outcome, Pending, refused
+from loader.table import Table
 
-GROUP = "estarsync-loader"
-_TIMEOUT = 15.0
+_UNKNOWN = Version(-1, -1)
+_ID = {Entity.CONTACTS: "email", Entity.PRODUCTS: "sku", Entity.ORDERS: "id"}
+_FATAL = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes are public in spite of the name
+    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - as above
+}
 _log = structlog.get_logger()
-
-
-def open_consumer(settings: KafkaSettings) -> Consumer:
-    """A consumer of every partition of the typed topics, at the offsets that the last loader committed.
-
-    There is one active loader, so it takes all partitions itself: no rebalance, no pause. A newer loader fences
-    it through the producer.
-    """
-    consumer = Consumer(consumer_config(settings, GROUP))
-    topics = [settings.topic(typed_topic(entity)) for entity in Entity]
-    partitions = partitions_of(consumer, topics)
-    with translated():
-        committed = consumer.committed(partitions, timeout=_TIMEOUT)
-        consumer.assign(
-            [
-                TopicPartition(
-                    start.topic, start.partition, found.offset if found.offset >= 0 else start.offset
-                )
-                for start, found in zip(partitions, committed, strict=True)
-            ]
-        )
-    return consumer
 
 
 class Intake:
@@ -67,21 +51,26 @@ class Intake:
         self._codec = codec
         self._ledger = ledger
         self._metrics = metrics
-        self._at_end: set[tuple[str, int]] = set()
-        self.positions: dict[tuple[str, int], int] = {}
+        self._at_end: set[Place] = set()
+        self.positions: dict[Place, int] = {}
+        """How far each partition was read."""
         self.outbox: list[Entry] = []
         """Dead letters to be written with the next commit of offsets, never after it."""
 
-    def contacts_read(self, partitions: Sequence[TopicPartition]) -> bool:
+    def contacts_read(self, partitions: Sequence[Place]) -> bool:
         """Whether everything that stands in the contacts topic has been read."""
         return all(
-            (partition.topic, partition.partition) in self._at_end
-            for partition in partitions
-            if self._entities[partition.topic] is Entity.CONTACTS
+            place in self._at_end for place in partitions if self._entities[place[0]] is Entity.CONTACTS
         )
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Put records into the table, and remember how far the topics were read."""
+        """Put records into the table, and remember how far the topics were read.
+
+        Raises:
+            Stop: Kafka refuses something for good.
+        """
+        if not messages:
+            return
         with self._table.transaction():
             for message in messages:
                 place = (message.topic() or "", message.partition() or 0)
@@ -94,76 +83,121 @@ class Intake:
                     # Transaction markers take offsets too: the end may lie beyond the last record.
                     self.positions[place] = message.offset() or 0
                     self._at_end.add(place)
-                elif not error.retriable():
-                    raise translate(error)
+                else:
+                    _look_at(error)
 
     def _take_one(self, message: Message) -> None:
         entity = self._entities[message.topic() or ""]
         headers = headers_of(message)
-        key = (message.key() or b"").decode(errors="replace")
         record = Pending(
             entity,
-            key,
-            Version(0, 0),
-            Lane.BULK,
-            message.value(),
+            key="",
+            version=_UNKNOWN,
+            lane=Lane.BULK,
+            payload=message.value(),
             headers=packed_headers(headers),
             topic=message.topic(),
             partition=message.partition() or 0,
             offset=message.offset() or 0,
         )
         try:
+            record = replace(record, key=_key(message.key()))
             version, lane, reason = version_of(headers)
-            email = self._check(record)
+            record = replace(record, version=version, lane=lane)
+            record = replace(record, email=self._email(record))
         except InvalidRecord as error:
-            self.outbox.append(self._ledger.dead_letter(record, error))
-            self._count(entity, "dead_letter")
-            _log.warning("unreadable_record", entity=entity, field=error.field, code=error.code)
+            self._refuse(record, message.key(), error)
             return
-        self._put(replace(record, version=version, lane=lane, email=email), reason)
+        self._put(record, reason)
 
-    def _check(self, record: Pending) -> str | None:
-        """An order's e-mail; raises InvalidRecord for a payload that can't be read."""
+    def _email(self, record: Pending) -> str | None:
+        """An order's e-mail.
+
+        Raises:
+            InvalidRecord: the payload can't be read, or is another key's.
+        """
         if record.payload is None:
             return None
         document = self._codec.decode(record.entity, record.payload)
+        if document[_ID[record.entity]] != record.key:
+            raise InvalidRecord("key", "mismatch")
         return str(document["email"]) if record.entity is Entity.ORDERS else None
 
-    def _put(self, record: Pending, reason: Reason | None) -> None:
-        settled = self._table.delivered(record.entity, record.key)
-        waiting = self._table.get(record.entity, record.key)
-        fenced = self._table.fenced(record.entity, record.key)
-        if settled is not None and record.version <= settled.version:
-            self._count(record.entity, "superseded")
-            return
-        if waiting is not None and not waiting.bare:
-            self._count(record.entity, "superseded")
-            if record.version <= waiting.version:
+    def _refuse(self, record: Pending, key: bytes | None, error: InvalidRecord) -> None:
+        """Before it costs a call, a record that can't be read is a dead letter."""
+        letter = self._ledger.dead_letter(record, error, key)
+        if record.version == _UNKNOWN:
+            self.outbox.append(letter)
+        else:
+            before = self._table.state(record.entity, record.key).settled
+            if before is not None and record.version <= before.version:
+                self._count(record.entity, "superseded")  # or read again after a restart
                 return
-        if record.tombstone:
-            # A contact is only ever deleted by an erasure, and what is not there needs no removal; but an open
-            # import may be about to put it there.
-            there = fenced or (settled is not None and settled.outcome == DELIVERED)
-            if record.entity is Entity.CONTACTS or not there or reason is Reason.RENAMED:
-                self._table.drop(record.entity, record.key)
-                self._count(record.entity, "removed")
-            else:
-                self._table.put(replace(record, email=self._table.owner(record.entity, record.key)))
+            state = refused(record, before)
+            self._table.settle(record.entity, record.key, state)
+            self.outbox += [letter, self._ledger.settled(record.entity, record.key, state, None)]
+        self._count(record.entity, "dead_letter")
+        _log.warning("unreadable_record", entity=record.entity, field=error.field, code=error.code)
+
+    def _put(self, record: Pending, reason: Reason | None) -> None:
+        entity, key = record.entity, record.key
+        state = self._table.state(entity, key)
+        newest = max(
+            (each for each in (_version(state), state.waiting) if each is not None), default=_UNKNOWN
+        )
+        if record.version <= newest:
+            self._count(entity, "superseded")
             return
+        if state.waiting is not None and not state.bare and state.waiting != state.held:
+            self._count(
+                entity, "superseded"
+            )  # the waiting one; one that is in flight is counted by its report
+        if record.tombstone:
+            self._remove(record, reason, state)
+            return
+        settled = state.settled
         same = (
             settled is not None
-            and settled.outcome == DELIVERED
+            and settled.outcome is Outcome.DELIVERED
             and settled.hash == content_hash(record.payload)
         )
-        if same and not fenced:
-            self._table.drop(record.entity, record.key)
-            self._count(record.entity, "unchanged")
+        if same and state.held is None:
+            self._table.drop(entity, key)
+            self._count(entity, "unchanged")
             return
-        waits = False
-        if record.entity is Entity.ORDERS:
-            contact = self._table.delivered(Entity.CONTACTS, record.email or "")
-            waits = contact is None or contact.outcome != DELIVERED
+        waits = entity is Entity.ORDERS and not self._table.state(Entity.CONTACTS, record.email or "").there
         self._table.put(record, waits=waits)
+
+    def _remove(self, record: Pending, reason: Reason | None, state: KeyState) -> None:
+        """What is not there needs no removal, and a contact is only ever deleted by an erasure."""
+        entity, key = record.entity, record.key
+        if entity is Entity.CONTACTS or reason is Reason.RENAMED or not state.perhaps_there:
+            self._table.drop(entity, key)
+            self._count(entity, "removed")
+        else:
+            self._table.put(replace(record, email=self._table.owner(entity, key)))
 
     def _count(self, entity: Entity, outcome: str) -> None:
         self._metrics.delivered.labels(entity, outcome).inc()
+
+
+def _version(state: KeyState) -> Version | None:
+    return None if state.settled is None else state.settled.version
+
+
+def _key(key: bytes | None) -> str:
+    if not key:
+        raise InvalidRecord("key", "missing")
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRecord("key", "not_text") from error
+
+
+def _look_at(error: KafkaError) -> None:
+    meaning = translate(error)
+    if not isinstance(meaning, RetryLater):
+        raise meaning
+    if error.code() in _FATAL:
+        raise Stop(f"{meaning}: see that the topics are there and that this user may read them")
+    _log.warning("kafka_error", reason=str(meaning))  # librdkafka goes on by itself

@@ -1,29 +1,46 @@
 """What the loader writes down in Kafka: intents, fates, attempts, dead letters, and how far it has come."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from estarsync_core.clock import Clock
 from estarsync_core.deadletters import Origin, dead_letter_headers
-from estarsync_core.entities import Entity, Version
+from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.headers import RawHeaders
 from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic
 from estarsync_runtime.kafka.errors import TransactionAborted
-from estarsync_runtime.kafka.producer import TransactionalProducer
-from estarsync_runtime.kafka.restore import read_topics
-from estarsync_runtime.settings import KafkaSettings, ServiceSettings
-from loader.batches import Batch, Kind
-from loader.table import Delivered, Fence, Pending
+from estarsync_runtime.settings import ServiceSettings
+from loader.batches import Batch
+from loader.records import Fence, Pending, Settled
 
-_TRIES = 20
+SERVICE = "loader"
+_TRIES = 60
+_WAIT = 0.5
 _log = structlog.get_logger()
+
+Place = tuple[str, int]
+
+
+class Producer(Protocol):
+    """A producer whose every write belongs to a transaction: `TransactionalProducer`, or a fake."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything inside becomes visible together, or not at all."""
+        ...
+
+    def produce(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: RawHeaders | None = None
+    ) -> None:
+        """Add a record to the open transaction."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,7 @@ class Entry:
     """One record to write, under a topic's declared name."""
 
     topic: str
-    key: bytes
+    key: bytes | None
     value: bytes | None
     headers: RawHeaders
 
@@ -42,20 +59,32 @@ class Ledger:
     Args:
         settings: for topic names.
         producer: the loader's only producer; it fences an older loader.
-        consumer: whose progress is committed.
+        send_offsets: makes offsets part of the producer's open transaction.
         clock: for time stamps.
+        beat: called while Kafka keeps us waiting: the loop is alive.
     """
 
     def __init__(
-        self, settings: ServiceSettings, producer: TransactionalProducer, consumer: Consumer, clock: Clock
+        self,
+        settings: ServiceSettings,
+        producer: Producer,
+        send_offsets: Callable[[Sequence[TopicPartition]], None],
+        clock: Clock,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._instance = settings.instance_id
         self._producer = producer
-        self._consumer = consumer
+        self._send_offsets = send_offsets
         self._clock = clock
+        self._beat = beat
+        self._written_at = clock.monotonic()
 
-    def write(self, entries: Sequence[Entry], offsets: Mapping[tuple[str, int], int] | None = None) -> None:
+    @property
+    def age(self) -> float:
+        """Seconds since Kafka last took a write: since then, a newer loader may have taken over."""
+        return self._clock.monotonic() - self._written_at
+
+    def write(self, entries: Sequence[Entry], offsets: Mapping[Place, int] | None = None) -> None:
         """Write all or nothing; a transaction that Kafka rolled back is tried again. Blocks.
 
         Raises:
@@ -66,34 +95,41 @@ class Ledger:
             TopicPartition(topic, number, offset) for (topic, number), offset in (offsets or {}).items()
         ]
         for left in reversed(range(_TRIES)):
+            self._beat()
             try:
                 with self._producer.transaction():
                     for entry in entries:
                         topic = self._settings.topic(entry.topic)
                         self._producer.produce(topic, entry.key, entry.value, entry.headers)
                     if positions:
-                        self._producer.send_offsets(positions, self._consumer)
+                        self._send_offsets(positions)
             except TransactionAborted as error:
                 if not left:
                     raise
                 _log.warning("transaction_aborted", reason=str(error))
-                self._clock.sleep(0.5)
+                self._clock.sleep(_WAIT)
             else:
+                self._written_at = self._clock.monotonic()
                 return
 
     def intent(self, batch: Batch) -> Entry:
         """That a batch is about to be sent: from now on its keys are fenced, also after a crash."""
-        return self._import(batch, "intent", keys=[_row(fence) for fence in batch.fences])
+        rows = [[f.key, f.version.sequence, f.version.revision, f.hash, f.email] for f in batch.fences]
+        return self._import(batch, "intent", keys=rows)
+
+    def renewed(self, batch: Batch) -> Entry:
+        """That a batch is about to be sent again: what Dotdigital said of it before is void."""
+        return self._import(batch, "renewed")
 
     def accepted(self, batch: Batch) -> Entry:
         """That Dotdigital has accepted a batch, and under which id."""
-        return self._import(batch, "accepted", keys=[_row(fence) for fence in batch.fences])
+        return self._import(batch, "accepted", lost=batch.lost)
 
     def closed(self, batch: Batch, why: str) -> Entry:
-        """That a batch is over."""
-        return self._import(batch, "closed", why=why)
+        """That a batch is over, and how long its import took."""
+        return self._import(batch, "closed", why=why, seconds=batch.took)
 
-    def delivered(self, entity: Entity, key: str, state: Delivered, import_id: str | None) -> Entry:
+    def settled(self, entity: Entity, key: str, state: Settled, import_id: str | None) -> Entry:
         """A key's settled state."""
         value = {
             "sequence": state.version.sequence,
@@ -101,6 +137,7 @@ class Ledger:
             "hash": state.hash,
             "outcome": state.outcome,
             "email": state.email,
+            "there": state.there,
             "import_id": import_id,
             "at": self._now(),
         }
@@ -119,17 +156,27 @@ class Ledger:
         }
         return Entry(DELIVERIES, f"{batch.entity}:{fence.key}".encode(), msgspec.json.encode(value), [])
 
-    def dead_letter(self, record: Pending, error: InvalidRecord) -> Entry:
-        """A record that Dotdigital refused or that can't be read; only records that came from a topic have one."""
+    def dead_letter(self, record: Pending, error: InvalidRecord, key: bytes | None = None) -> Entry:
+        """A record that came from a topic and that can't be read, or that Dotdigital refused.
+
+        Args:
+            record: the record.
+            error: why.
+            key: its key as it was, where that is not the text in `record`.
+        """
         if record.topic is None:
             raise ValueError("only a record that came from a topic can be a dead letter")
-        original = [(name, base64.b64decode(value)) for name, value in msgspec.json.decode(record.headers)]
-        origin = Origin(
-            record.topic, record.partition, record.offset, "loader", self._instance, "deliver", __name__
+        headers: list[tuple[str, str]] = msgspec.json.decode(record.headers)
+        original = [(name, base64.b64decode(value)) for name, value in headers]
+        instance = self._settings.instance_id
+        origin = Origin(record.topic, record.partition, record.offset, SERVICE, instance, "deliver", __name__)
+        topic = dlq_topic(record.topic.removeprefix(self._settings.topic_prefix))
+        return Entry(
+            topic,
+            record.key.encode() if key is None else key,
+            record.payload,
+            dead_letter_headers(original, origin, error),
         )
-        headers = dead_letter_headers(original, origin, error)
-        topic = record.topic.removeprefix(self._settings.topic_prefix)
-        return Entry(dlq_topic(topic), record.key.encode(), record.payload, headers)
 
     def _import(self, batch: Batch, state: str, **more: Any) -> Entry:  # noqa: ANN401 - JSON
         value = {
@@ -147,47 +194,6 @@ class Ledger:
         return self._clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def restore_delivered(settings: KafkaSettings) -> Iterator[tuple[Entity, str, Delivered | None]]:
-    """The settled state of every key, oldest first; None where it was taken back. Blocks while reading."""
-    for message in read_topics(settings, [settings.topic(DELIVERED)]):
-        entity, _, key = (message.key() or b"").decode().partition(":")
-        value = message.value()
-        if value is None:
-            yield Entity(entity), key, None
-            continue
-        row = msgspec.json.decode(value)
-        version = Version(row["sequence"], row["revision"])
-        yield Entity(entity), key, Delivered(version, row["hash"], row["outcome"], row["email"])
-
-
-def restore_imports(settings: KafkaSettings) -> list[Batch]:
-    """The batches that were open when the last loader ended. Blocks while reading."""
-    open_batches: dict[str, Batch] = {}
-    for message in read_topics(settings, [settings.topic(IMPORTS)]):
-        value, batch_id = message.value(), (message.key() or b"").decode()
-        row: dict[str, Any] = msgspec.json.decode(value) if value is not None else {"state": "closed"}
-        if row["state"] == "closed":
-            open_batches.pop(batch_id, None)
-            continue
-        fences = [
-            Fence(key, Version(sequence, revision), *rest) for key, sequence, revision, *rest in row["keys"]
-        ]
-        open_batches[batch_id] = Batch(
-            batch_id,
-            Entity(row["entity"]),
-            Kind(row["kind"]),
-            fences,
-            digest=row["payload_hash"],
-            import_id=row["import_id"],
-            restored=True,
-        )
-    return list(open_batches.values())
-
-
 def packed_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
     """A record's headers, to be kept beside it in the pending table."""
     return msgspec.json.encode([[name, base64.b64encode(value or b"").decode()] for name, value in headers])
-
-
-def _row(fence: Fence) -> list[Any]:
-    return [fence.key, fence.version.sequence, fence.version.revision, fence.hash, fence.email]

@@ -1,29 +1,56 @@
 """The loader's main loop: read, deliver, commit."""
 
-from confluent_kafka import Consumer
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+from confluent_kafka import Message
 
 from estarsync_core.clock import Clock
+from estarsync_core.errors import RetryLater
 from estarsync_runtime.health import Health
 from estarsync_runtime.kafka.errors import translated
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
 from loader.engine import Engine
 from loader.intake import Intake
-from loader.ledger import Ledger
+from loader.ledger import Ledger, Place
 from loader.table import Table
 
 _READ = 500
 _IDLE_SECONDS = 0.05
 _COMMIT_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 5.0
 _DRAIN_SECONDS = 10.0
+_log = structlog.get_logger()
+
+
+class Consumer(Protocol):
+    """Where records come from: Kafka's consumer, or a fake."""
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        """The next records and events; blocks for at most `timeout` seconds."""
+        ...
 
 
 class Loop:
-    """Turns until told to stop. One thread owns the table, the engine and the consumer."""
+    """Turns until told to stop. One thread owns the table, the engine and the consumer.
+
+    Args:
+        consumer: with its partitions assigned.
+        partitions: those.
+        intake: takes records in.
+        engine: delivers them.
+        table: where they are in between.
+        ledger: where progress is written.
+        clock: the time.
+        metrics: what is shown.
+    """
 
     def __init__(
         self,
         consumer: Consumer,
+        partitions: Sequence[Place],
         intake: Intake,
         engine: Engine,
         table: Table,
@@ -32,51 +59,65 @@ class Loop:
         metrics: Metrics,
     ) -> None:
         self._consumer = consumer
+        self._partitions = partitions
         self._intake = intake
         self._engine = engine
         self._table = table
         self._ledger = ledger
         self._clock = clock
         self._metrics = metrics
-        self._committed: dict[tuple[str, int], int] = {}
+        self._committed: dict[Place, int] = {}
         self._commit_due = 0.0
-        with translated():
-            self._partitions = consumer.assignment()
 
     def run(self, stop: StopSignal, health: Health) -> None:
-        """Read and deliver until `stop`; then learn what became of open calls, as far as a few seconds tell."""
+        """Read and deliver until `stop`; then learn what became of open calls, as far as a few seconds tell.
+
+        Raises:
+            Fenced: a newer loader has taken over.
+            Stop: a person must look.
+        """
         while not stop.is_set():
             health.beat()
             self.turn()
         deadline = self._clock.monotonic() + _DRAIN_SECONDS
         while self._engine.calling and self._clock.monotonic() < deadline:
+            health.beat()
             self._clock.sleep(_IDLE_SECONDS)
             self._engine.handle_answers()
-        self._commit()
+        self.commit()
+        _log.info("stopped", calls_open=self._engine.calling)
 
     def turn(self) -> None:
         """One turn; blocks for a moment where there is nothing to read."""
-        with translated():
-            messages = self._consumer.consume(_READ, timeout=_IDLE_SECONDS)
+        try:
+            with translated():
+                messages = self._consumer.consume(_READ, _IDLE_SECONDS)
+        except RetryLater as error:
+            _log.warning("kafka_error", reason=str(error))
+            self._clock.sleep(_IDLE_SECONDS)
+            messages = []
         self._intake.take(messages)
         self._engine.step(contacts_read=self._intake.contacts_read(self._partitions))
         if self._clock.monotonic() >= self._commit_due:
-            self._commit()
+            self.commit()
             self._commit_due = self._clock.monotonic() + _COMMIT_SECONDS
 
-    def _commit(self) -> None:
-        """Commit offsets up to the oldest record of each partition that is not settled, never past it."""
-        oldest = self._table.oldest_places()
+    def commit(self) -> None:
+        """Commit offsets up to the oldest record of each partition that is not settled, never past it. Blocks.
+
+        Where there is nothing new, the same offsets are committed again every few seconds: a newer loader that has
+        taken over is noticed that way.
+        """
         finished = {
-            place: min(position, oldest.get(place, position))
+            place: position if (oldest := self._table.oldest(*place)) is None else min(position, oldest)
             for place, position in self._intake.positions.items()
         }
         changed = {
             place: offset for place, offset in finished.items() if self._committed.get(place) != offset
         }
-        if not changed and not self._intake.outbox:
+        if not changed and not self._intake.outbox and self._ledger.age < _HEARTBEAT_SECONDS:
             return
-        self._ledger.write(self._intake.outbox, changed)
+        self._ledger.write(self._intake.outbox, changed or finished)
         self._intake.outbox.clear()
         self._committed.update(changed)
         for (topic, partition), offset in finished.items():

@@ -1,5 +1,9 @@
 """What an import's report decides: every record of the batch gets its fate, written down in one transaction."""
 
+from collections import Counter
+from dataclasses import dataclass
+from typing import assert_never
+
 import structlog
 
 from estarsync_core.clock import Clock
@@ -10,12 +14,28 @@ from estarsync_core.keys import record_key
 from estarsync_runtime.metrics import Metrics
 from loader.batches import Batch, Kind
 from loader.ledger import Entry, Ledger
+from loader.records import BARE, Fence, KeyState, Outcome, Settled, refused
 from loader.settings import Settings
-from loader.table import DEAD_LETTER, DELIVERED, REMOVED, Delivered, Fence, Pending, Table
+from loader.table import Table
 
 _MOST_ATTEMPTS = 5
-_PARK_RETRY = 5.0
+_PARK_SECONDS = 5.0
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One record of a batch, its verdict, and what is known of its key."""
+
+    batch: Batch
+    fence: Fence
+    verdict: Verdict
+    state: KeyState
+
+    @property
+    def latest(self) -> bool:
+        """Whether the batch holds the version that waits: no newer one has come, and it was read by us."""
+        return self.state.waiting == self.fence.version
 
 
 class Settlement:
@@ -46,89 +66,114 @@ class Settlement:
             report: the import's report; None for a deletion, which has none.
             keep_fences: whether the keys stay fenced (a lost reply may have opened a second import).
         """
+        keys = [fence.key for fence in batch.fences]
         if report is None:
-            verdicts = {fence.key: Verdict(Fate.DELIVERED) for fence in batch.fences}
+            verdicts = [Verdict(Fate.DELIVERED)] * len(keys)
         elif batch.entity is Entity.CONTACTS:
-            verdicts = contact_verdicts([fence.key for fence in batch.fences], report)
+            by_email = contact_verdicts(keys, report)
+            verdicts = [by_email[key] for key in keys]
         else:
-            by_key = insight_verdicts([record_key(fence.key) for fence in batch.fences], report)
-            verdicts = {fence.key: by_key[record_key(fence.key)] for fence in batch.fences}
+            record_keys = [record_key(key) for key in keys]
+            by_key = insight_verdicts(record_keys, report)
+            verdicts = [by_key[key] for key in record_keys]
         self._settle(batch, verdicts, keep_fences=keep_fences)
 
     def refuse(self, batch: Batch, code: str) -> None:
         """Settle a batch that Dotdigital refused as a whole: its records are dead letters."""
-        verdict = Verdict(Fate.DEAD_LETTER, code)
-        self._settle(batch, {fence.key: verdict for fence in batch.fences}, keep_fences=False)
+        self._settle(batch, [Verdict(Fate.DEAD_LETTER, code)] * len(batch.fences), keep_fences=False)
 
-    def refuse_order(self, record: Pending) -> None:
-        """An order whose contact Dotdigital has refused can't be delivered either."""
+    def _settle(self, batch: Batch, verdicts: list[Verdict], *, keep_fences: bool) -> None:
+        counts: Counter[str] = Counter()
+        entries: list[Entry] = []
         with self._table.transaction():
-            state = Delivered(record.version, "", DEAD_LETTER, record.email)
-            self._table.settle(record.entity, record.key, state)
-            self._table.drop(record.entity, record.key)
-            self._ledger.write(
-                [
-                    self._ledger.dead_letter(record, InvalidRecord("email", "contact_refused")),
-                    self._ledger.delivered(record.entity, record.key, state, None),
-                ]
-            )
-        self._metrics.delivered.labels(record.entity, DEAD_LETTER).inc()
-
-    def _settle(self, batch: Batch, verdicts: dict[str, Verdict], *, keep_fences: bool) -> None:
-        counts: dict[str, int] = {}
-        with self._table.transaction():
-            entries: list[Entry] = []
-            for fence in batch.fences:
-                outcome, more = self._one(batch, fence, verdicts[fence.key])
-                counts[outcome] = counts.get(outcome, 0) + 1
-                entries += more
+            for fence, verdict in zip(batch.fences, verdicts, strict=True):
+                state = self._table.state(batch.entity, fence.key)
+                counts[self._one(_Case(batch, fence, verdict, state), entries)] += 1
             if not keep_fences:
                 self._table.release(batch.id)
                 entries.append(self._ledger.closed(batch, "finished"))
             self._ledger.write(entries)
-        for outcome, count in counts.items():
-            self._metrics.delivered.labels(batch.entity, outcome).inc(count)
+        for outcome in ("delivered", "dead_letter", "removed", "superseded", "bare_contact"):
+            self._metrics.delivered.labels(batch.entity, outcome).inc(counts[outcome])
         _log.info("settled", batch=batch.id, entity=batch.entity, import_id=batch.import_id, **counts)
 
-    def _one(self, batch: Batch, fence: Fence, verdict: Verdict) -> tuple[str, list[Entry]]:
-        waiting = self._table.get(batch.entity, fence.key)
-        mine = waiting if waiting is not None and waiting.version == fence.version else None
-        fate = verdict.fate
-        if fate is Fate.PARK and mine is not None and self._parked_too_long(mine):
-            fate = Fate.DEAD_LETTER
-        if fate is Fate.RETRY and mine is not None and mine.attempts + 1 >= _MOST_ATTEMPTS:
-            fate = Fate.DEAD_LETTER
-        if fate in {Fate.PARK, Fate.RETRY}:
-            if mine is not None:
-                self._offer_again(mine, fate)
-            return fate.value, [self._ledger.attempt(batch, fence, fate.value, verdict.code)]
-        outcome = (
-            DEAD_LETTER if fate is Fate.DEAD_LETTER else REMOVED if batch.kind is Kind.DELETE else DELIVERED
-        )
-        state = Delivered(fence.version, fence.hash if outcome == DELIVERED else "", outcome, fence.email)
-        entries = [
-            self._ledger.attempt(batch, fence, outcome, verdict.code),
-            self._ledger.delivered(batch.entity, fence.key, state, batch.import_id),
-        ]
-        self._table.settle(batch.entity, fence.key, state)
-        if mine is not None:
+    def _one(self, case: _Case, entries: list[Entry]) -> str:
+        """Settle a record, or offer it again; says what has become of it."""
+        fate = self._fate(case)
+        code = case.verdict.code
+        match fate:
+            case Fate.DELIVERED:
+                outcome = self._deliver(case, entries)
+            case _ if not case.latest:
+                # A newer version goes next. One that was left by an earlier process may come again, too.
+                outcome = "again" if case.batch.restored else "superseded"
+            case Fate.PARK | Fate.RETRY:
+                self._offer_again(case, fate)
+                outcome = fate.value
+            case Fate.DEAD_LETTER:
+                outcome = self._refuse(case, entries)
+            case _:
+                assert_never(fate)
+        entries.append(self._ledger.attempt(case.batch, case.fence, outcome, code))
+        return outcome
+
+    def _fate(self, case: _Case) -> Fate:
+        fate, state = case.verdict.fate, case.state
+        if fate is Fate.PARK and state.parked_at is not None:
+            too_long = self._clock.monotonic() - state.parked_at > self._settings.loader_park_seconds
+            return Fate.DEAD_LETTER if too_long else fate
+        if fate is Fate.RETRY and state.attempts + 1 >= _MOST_ATTEMPTS:
+            return Fate.DEAD_LETTER
+        return fate
+
+    def _deliver(self, case: _Case, entries: list[Entry]) -> str:
+        batch, fence = case.batch, case.fence
+        removed = batch.kind is Kind.DELETE
+        outcome = Outcome.REMOVED if removed else Outcome.DELIVERED
+        content = "" if removed else fence.hash
+        state = Settled(fence.version, content, outcome, fence.email, not removed).after(case.state.settled)
+        self._write_down(case, state, entries)
+        if case.latest:
             self._table.drop(batch.entity, fence.key)
-            if outcome == DEAD_LETTER and mine.topic is not None:
-                entries.append(self._ledger.dead_letter(mine, InvalidRecord("record", verdict.code)))
-        return outcome, entries
+        elif batch.restored:
+            return "again"  # it was counted by an earlier process, or will be
+        return "bare_contact" if fence.version == BARE else outcome.value
 
-    def _parked_too_long(self, record: Pending) -> bool:
-        parked = record.parked_at
-        return parked is not None and self._clock.monotonic() - parked > self._settings.loader_park_seconds
+    def _refuse(self, case: _Case, entries: list[Entry]) -> str:
+        batch, fence = case.batch, case.fence
+        record = self._table.get(batch.entity, fence.key)
+        if record is None:
+            return "superseded"
+        state = refused(record, case.state.settled)
+        if case.verdict.fate is Fate.RETRY and batch.entity is not Entity.CONTACTS:
+            # Nobody knows whether it is there: its removal must be sent.
+            state = Settled(state.version, "", state.outcome, fence.email, there=True)
+        self._write_down(case, state, entries)
+        self._table.drop(batch.entity, fence.key)
+        if record.bare:
+            return "bare_contact_refused"
+        code = case.verdict.code or "refused"
+        entries.append(self._ledger.dead_letter(record, InvalidRecord("record", code)))
+        return Outcome.DEAD_LETTER.value
 
-    def _offer_again(self, record: Pending, fate: Fate) -> None:
-        now = self._clock.monotonic()
+    def _write_down(self, case: _Case, state: Settled, entries: list[Entry]) -> None:
+        batch, key = case.batch, case.fence.key
+        self._table.settle(batch.entity, key, state)
+        entries.append(self._ledger.settled(batch.entity, key, state, batch.import_id))
+
+    def _offer_again(self, case: _Case, fate: Fate) -> None:
+        now, state = self._clock.monotonic(), case.state
+        entity, key, email = case.batch.entity, case.fence.key, case.fence.email
         if fate is Fate.RETRY:
-            self._table.postpone(record, now + 2.0**record.attempts, record.attempts + 1)
+            self._table.postpone(entity, key, now + 2.0**state.attempts, state.attempts + 1, state.parked_at)
             return
-        parked_at = record.parked_at if record.parked_at is not None else now
-        self._table.postpone(record, now + _PARK_RETRY, record.attempts, parked_at=parked_at)
-        if record.email is not None:
+        since = state.parked_at if state.parked_at is not None else now
+        self._table.postpone(entity, key, now + _PARK_SECONDS, state.attempts, since)
+        if email is not None:
             # Dotdigital does not know the contact, whatever we thought: it goes there again first.
-            self._table.forget(Entity.CONTACTS, record.email)
-            self._table.wait_for_contact(record)
+            self._table.hold(key)
+            before = self._table.state(Entity.CONTACTS, email).settled
+            version = BARE if before is None else before.version
+            self._table.settle(
+                Entity.CONTACTS, email, Settled(version, "", Outcome.MISSING, None, there=False)
+            )

@@ -9,11 +9,22 @@ from estarsync_runtime.settings import ServiceSettings
 
 
 class Settings(ServiceSettings, DotdigitalSettings):
-    """What the loader needs to know beyond Kafka and Dotdigital themselves."""
+    """What the loader needs to know beyond Kafka and Dotdigital themselves.
+
+    Attributes:
+        loader_contact_slots: contact imports open at once; the account has 25 for everybody.
+        loader_insight_slots: imports of products and orders open at once; the account has 5 for everybody.
+        loader_batch_records: the most records of one import.
+        loader_batch_bytes: the largest body; Dotdigital takes 50 MB.
+        loader_linger_seconds: how long the first record of a batch waits for others.
+        loader_park_seconds: how long an order may wait for a contact that Dotdigital does not know.
+        loader_import_deadline_seconds: after that, an import that has not ended is sent again.
+        loader_settle_seconds: how long keys stay fenced, at least, where an import may be open that we can't ask for.
+    """
 
     loader_contact_slots: Annotated[int, Field(ge=1, le=25)] = 8
     loader_insight_slots: Annotated[int, Field(ge=1, le=5)] = 4
-    loader_batch_records: Annotated[int, Field(ge=1)] = 5000
+    loader_batch_records: Annotated[int, Field(ge=1, le=50_000)] = 5000
     loader_batch_bytes: Annotated[int, Field(ge=1024, le=45_000_000)] = 45_000_000
     loader_linger_seconds: Annotated[float, Field(ge=0)] = 1.0
     loader_park_seconds: Annotated[float, Field(gt=0)] = 900.0

@@ -1,118 +1,104 @@
 """The pending table: the latest version of every key that is not delivered yet, on local disk.
 
 It is a cache of Kafka, made anew at every start: what was not delivered is read again from the committed
-offsets, and what was is known from `estarsync.delivered.v1`. So it needs no durability, and no repair.
+offsets, and what was is known from `estarsync.delivered.v1`. So it needs no durability and no repair, and its file has
+no name: nothing of a shopper is left behind, however the process ends.
 
 The backlog is compacted as a whole: a newer version replaces an older one that still waits, and memory does not
 grow with it.
 """
 
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any
 
 from estarsync_core.entities import Entity, Lane, Version
+from loader.records import Fence, KeyState, Outcome, Pending, Settled
 
 _SCHEMA = """
 PRAGMA journal_mode = MEMORY;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -8000;
 CREATE TABLE pending (
+    id INTEGER PRIMARY KEY,
     entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, lane INTEGER,
-    payload BLOB,            -- the record's value; NULL is a tombstone, or a contact that only orders know
-    bare INTEGER,            -- 1: a contact that only orders know
-    email TEXT,              -- an order's contact
-    headers BLOB,            -- the record's headers, for its dead letter
-    topic TEXT, part INTEGER, place INTEGER,
-    batch TEXT,              -- an open batch holds this key, in this version or an older one
     waits INTEGER,           -- 1: an order whose contact is not there yet
+    batch TEXT,              -- an open batch holds this key, in this version or an older one
     not_before REAL, attempts INTEGER, parked_at REAL,
-    PRIMARY KEY (entity, key)
-) WITHOUT ROWID;
-CREATE INDEX ready ON pending (entity, lane, sequence) WHERE batch IS NULL AND waits = 0;
+    topic TEXT, part INTEGER, place INTEGER,
+    bare INTEGER, email TEXT, headers BLOB, payload BLOB,
+    UNIQUE (entity, key)
+);
+CREATE INDEX ready ON pending (entity, lane, sequence, not_before) WHERE batch IS NULL AND waits = 0;
 CREATE INDEX held ON pending (batch) WHERE batch IS NOT NULL;
-CREATE INDEX waiting ON pending (email) WHERE waits = 1;
-CREATE INDEX places ON pending (topic, part, place);
+CREATE INDEX waiting ON pending (email, lane) WHERE waits = 1;
+CREATE INDEX places ON pending (topic, part, place) WHERE topic IS NOT NULL;
+CREATE TABLE unsure (email TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE fences (
     entity TEXT, key TEXT, batch TEXT, sequence INTEGER, revision INTEGER, hash TEXT, email TEXT,
     PRIMARY KEY (entity, key)
 ) WITHOUT ROWID;
 CREATE INDEX fenced ON fences (batch);
-CREATE TABLE delivered (
-    entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, hash TEXT, outcome TEXT, email TEXT,
+CREATE TABLE settled (
+    entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, hash TEXT, outcome TEXT, email TEXT, there INTEGER,
     PRIMARY KEY (entity, key)
 ) WITHOUT ROWID;
+CREATE TABLE counts (entity TEXT, lane INTEGER, records INTEGER, PRIMARY KEY (entity, lane)) WITHOUT ROWID;
+CREATE TRIGGER came AFTER INSERT ON pending BEGIN
+    INSERT INTO counts VALUES (new.entity, new.lane, 1)
+        ON CONFLICT DO UPDATE SET records = records + 1;
+END;
+CREATE TRIGGER went AFTER DELETE ON pending BEGIN
+    UPDATE counts SET records = records - 1 WHERE entity = old.entity AND lane = old.lane;
+END;
+CREATE TRIGGER moved AFTER UPDATE OF lane ON pending WHEN new.lane <> old.lane BEGIN
+    UPDATE counts SET records = records - 1 WHERE entity = old.entity AND lane = old.lane;
+    INSERT INTO counts VALUES (new.entity, new.lane, 1)
+        ON CONFLICT DO UPDATE SET records = records + 1;
+END;
 """
-_LANES = {Lane.LIVE: 0, Lane.BULK: 1}
-DELIVERED = "delivered"
-DEAD_LETTER = "dead_letter"
-REMOVED = "removed"
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """One key's latest version that is not delivered yet."""
-
-    entity: Entity
-    key: str
-    version: Version
-    lane: Lane
-    payload: bytes | None
-    bare: bool = False
-    email: str | None = None
-    headers: bytes = b"[]"
-    topic: str | None = None
-    partition: int = -1
-    offset: int = -1
-    attempts: int = 0
-    parked_at: float | None = None
-
-    @property
-    def tombstone(self) -> bool:
-        """Whether the key is to be removed."""
-        return self.payload is None and not self.bare
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The last settled state of a key."""
-
-    version: Version
-    hash: str
-    outcome: str
-    email: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """A key that an open batch holds, and the version that it holds."""
-
-    key: str
-    version: Version
-    hash: str
-    email: str | None = None
-
-
 _COLUMNS = "entity, key, sequence, revision, lane, payload, bare, email, headers, topic, part, place, attempts, parked_at"
+_PUT = f"""
+INSERT INTO pending ({_COLUMNS}, waits, not_before, batch)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,(SELECT batch FROM fences WHERE entity = ?1 AND key = ?2))
+ON CONFLICT (entity, key) DO UPDATE SET
+    sequence = excluded.sequence, revision = excluded.revision, lane = min(lane, excluded.lane),
+    payload = excluded.payload, bare = excluded.bare, email = excluded.email, headers = excluded.headers,
+    topic = excluded.topic, part = excluded.part, place = excluded.place, attempts = excluded.attempts,
+    parked_at = excluded.parked_at, waits = excluded.waits, not_before = 0, batch = excluded.batch
+"""
+_STATE = """
+SELECT p.sequence, p.revision, p.bare, p.attempts, p.parked_at, f.sequence, f.revision,
+       s.sequence, s.revision, s.hash, s.outcome, s.email, s.there
+FROM (SELECT ? AS entity, ? AS key) k
+LEFT JOIN pending p ON p.entity = k.entity AND p.key = k.key
+LEFT JOIN fences f ON f.entity = k.entity AND f.key = k.key
+LEFT JOIN settled s ON s.entity = k.entity AND s.key = k.key
+"""
+_READY = "entity = ? AND batch IS NULL AND waits = 0"
+_LANES = (Lane.LIVE, Lane.BULK)
 
 
 class Table:
-    """See the module. One thread only.
+    """See the module. For one thread.
 
     Args:
-        path: of the database file; an older one is replaced.
+        folder: on the disk that takes the backlog.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, folder: Path) -> None:
+        number, name = mkstemp(suffix=".sqlite", prefix="loader-", dir=folder)
+        os.close(number)
+        self._db = sqlite3.connect(name, isolation_level=None)
         self._db.executescript(_SCHEMA)
+        Path(name).unlink()
 
     def close(self) -> None:
-        """Close the file; it may be deleted."""
+        """Give the disk space back."""
         self._db.close()
 
     @contextmanager
@@ -126,171 +112,161 @@ class Table:
             raise
         self._db.execute("COMMIT")
 
+    def state(self, entity: Entity, key: str) -> KeyState:
+        """All that is known of a key."""
+        row = self._db.execute(_STATE, (entity, key)).fetchone()
+        settled = _settled(row[7:]) if row[7] is not None else None
+        return KeyState(
+            waiting=None if row[0] is None else Version(row[0], row[1]),
+            bare=bool(row[2]),
+            attempts=row[3] or 0,
+            parked_at=row[4],
+            held=None if row[5] is None else Version(row[5], row[6]),
+            settled=settled,
+        )
+
     def get(self, entity: Entity, key: str) -> Pending | None:
         """The key's waiting version."""
-        row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM pending WHERE entity = ? AND key = ?", (entity, key)
-        ).fetchone()
+        query = f"SELECT {_COLUMNS} FROM pending WHERE entity = ? AND key = ?"
+        row = self._db.execute(query, (entity, key)).fetchone()
         return _pending(row) if row else None
 
     def put(self, record: Pending, *, waits: bool = False) -> None:
-        """Make this the key's waiting version, in place of an older one."""
-        fence = self._db.execute(
-            "SELECT batch FROM fences WHERE entity = ? AND key = ?", (record.entity, record.key)
-        ).fetchone()
-        self._db.execute(
-            f"INSERT OR REPLACE INTO pending ({_COLUMNS}, batch, waits, not_before)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0)",
-            (
-                record.entity, record.key, record.version.sequence, record.version.revision,
-                _LANES[record.lane], record.payload, record.bare, record.email, record.headers,
-                record.topic, record.partition, record.offset, record.attempts, record.parked_at,
-                fence[0] if fence else None, waits,
-            ),
+        """Make this the key's waiting version, in place of an older one; the more urgent lane stays."""
+        values = (
+            record.entity, record.key, record.version.sequence, record.version.revision,
+            _LANES.index(record.lane), record.payload, record.bare, record.email, record.headers,
+            record.topic, record.partition, record.offset, record.attempts, record.parked_at, waits,
         )  # fmt: skip
+        self._db.execute(_PUT, values)
+        if waits:
+            self._db.execute("INSERT OR IGNORE INTO unsure VALUES (?)", (record.email,))
 
     def drop(self, entity: Entity, key: str) -> None:
         """Nothing of this key waits any more."""
         self._db.execute("DELETE FROM pending WHERE entity = ? AND key = ?", (entity, key))
+        if entity is Entity.CONTACTS:
+            self._doubt(key)
 
     def postpone(
-        self, record: Pending, until: float, attempts: int, *, parked_at: float | None = None
+        self, entity: Entity, key: str, until: float, attempts: int, parked_at: float | None
     ) -> None:
-        """Offer the record again at `until`, if no newer version has taken its place."""
+        """Offer the waiting version again at `until`."""
         self._db.execute(
-            "UPDATE pending SET not_before = ?, attempts = ?, parked_at = ?"
-            " WHERE entity = ? AND key = ? AND sequence = ? AND revision = ?",
-            (
-                until,
-                attempts,
-                parked_at,
-                record.entity,
-                record.key,
-                record.version.sequence,
-                record.version.revision,
-            ),
+            "UPDATE pending SET not_before = ?, attempts = ?, parked_at = ? WHERE entity = ? AND key = ?",
+            (until, attempts, parked_at, entity, key),
         )
 
-    def wait_for_contact(self, record: Pending) -> None:
-        """Hold an order until its contact is there."""
-        self._db.execute(
-            "UPDATE pending SET waits = 1 WHERE entity = ? AND key = ?", (record.entity, record.key)
-        )
+    def ready(self, entity: Entity, now: float, limit: int) -> Generator[Pending, None, None]:
+        """Records that may go now: the live lane first, the oldest first. The table must not change meanwhile."""
+        query = f"SELECT {_COLUMNS} FROM pending WHERE {_READY} AND not_before <= ? ORDER BY lane, sequence LIMIT ?"
+        with closing(self._db.execute(query, (entity, now, limit))) as rows:
+            yield from map(_pending, rows)
 
-    def ready(self, entity: Entity, now: float, limit: int) -> Iterator[Pending]:
-        """Records that may go now: the live lane first, the oldest first. Don't change the table meanwhile."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM pending WHERE entity = ? AND batch IS NULL AND waits = 0"
-            " AND not_before <= ? ORDER BY lane, sequence LIMIT ?",
-            (entity, now, limit),
-        )
-        return map(_pending, rows)
+    def ready_among(self, entity: Entity, keys: Iterable[str]) -> Iterator[Pending]:
+        """The waiting versions of these keys, as far as they may go. The table must not change meanwhile."""
+        query = f"SELECT {_COLUMNS} FROM pending WHERE {_READY} AND key = ?"
+        for key in keys:
+            row = self._db.execute(query, (entity, key)).fetchone()
+            if row:
+                yield _pending(row)
+
+    def any_ready(self, entity: Entity, now: float, lane: Lane | None = None) -> bool:
+        """Whether a record may go now."""
+        lanes = _LANES if lane is None else (lane,)
+        query = f"SELECT 1 FROM pending WHERE {_READY} AND lane = ? AND not_before <= ? LIMIT 1"
+        return any(self._db.execute(query, (entity, _LANES.index(each), now)).fetchone() for each in lanes)
 
     def count_ready(self, entity: Entity, now: float, limit: int) -> int:
         """How many records may go now, counted up to `limit`."""
-        query = (
-            "SELECT count(*) FROM (SELECT 1 FROM pending WHERE entity = ? AND batch IS NULL AND waits = 0"
-            " AND not_before <= ? LIMIT ?)"
-        )
+        query = f"SELECT count(*) FROM (SELECT 1 FROM pending WHERE {_READY} AND not_before <= ? LIMIT ?)"
         return int(self._db.execute(query, (entity, now, limit)).fetchone()[0])
 
     def counts(self) -> dict[tuple[Entity, Lane], int]:
         """How many records wait or are in flight."""
-        lanes = {number: lane for lane, number in _LANES.items()}
-        rows = self._db.execute("SELECT entity, lane, count(*) FROM pending GROUP BY entity, lane")
-        return {(Entity(entity), lanes[lane]): count for entity, lane, count in rows}
+        rows = self._db.execute("SELECT entity, lane, records FROM counts")
+        return {(Entity(entity), _LANES[lane]): records for entity, lane, records in rows}
 
-    def fence(self, entity: Entity, batch: str, fences: Iterable[Fence]) -> None:
+    def fence(self, entity: Entity, batch: str, fences: Sequence[Fence]) -> None:
         """From now on an open batch holds these keys: no other batch takes them."""
-        rows = list(fences)
         self._db.executemany(
             "INSERT INTO fences VALUES (?,?,?,?,?,?,?)",
-            [(entity, f.key, batch, f.version.sequence, f.version.revision, f.hash, f.email) for f in rows],
+            [(entity, f.key, batch, f.version.sequence, f.version.revision, f.hash, f.email) for f in fences],
         )
         self._db.executemany(
             "UPDATE pending SET batch = ? WHERE entity = ? AND key = ?",
-            [(batch, entity, f.key) for f in rows],
+            [(batch, entity, f.key) for f in fences],
         )
-
-    def fenced(self, entity: Entity, key: str) -> bool:
-        """Whether an open batch holds the key."""
-        query = "SELECT 1 FROM fences WHERE entity = ? AND key = ?"
-        return self._db.execute(query, (entity, key)).fetchone() is not None
-
-    def owner(self, entity: Entity, key: str) -> str | None:
-        """The e-mail of the contact under which an order is, or is about to be, at Dotdigital."""
-        query = (
-            "SELECT email FROM fences WHERE entity = ?1 AND key = ?2 AND email IS NOT NULL"
-            " UNION ALL SELECT email FROM delivered WHERE entity = ?1 AND key = ?2"
-        )
-        row = self._db.execute(query, (entity, key)).fetchone()
-        return row[0] if row else None
 
     def release(self, batch: str) -> None:
         """A batch is closed: its keys may go into others."""
         self._db.execute("UPDATE pending SET batch = NULL WHERE batch = ?", (batch,))
         self._db.execute("DELETE FROM fences WHERE batch = ?", (batch,))
 
-    def delivered(self, entity: Entity, key: str) -> Delivered | None:
-        """The last settled state of a key."""
-        row = self._db.execute(
-            "SELECT sequence, revision, hash, outcome, email FROM delivered WHERE entity = ? AND key = ?",
-            (entity, key),
-        ).fetchone()
-        return Delivered(Version(row[0], row[1]), row[2], row[3], row[4]) if row else None
+    def owner(self, entity: Entity, key: str) -> str | None:
+        """The e-mail of the contact under which an order is, or is about to be, at Dotdigital."""
+        for table in ("fences", "settled"):
+            query = f"SELECT email FROM {table} WHERE entity = ? AND key = ? AND email IS NOT NULL"
+            row = self._db.execute(query, (entity, key)).fetchone()
+            if row:
+                return str(row[0])
+        return None
 
-    def settle(self, entity: Entity, key: str, state: Delivered) -> None:
+    def settle(self, entity: Entity, key: str, state: Settled) -> None:
         """Remember a key's settled state; a contact that is there now sets its orders free."""
+        version = (state.version.sequence, state.version.revision)
         self._db.execute(
-            "INSERT OR REPLACE INTO delivered VALUES (?,?,?,?,?,?,?)",
-            (
-                entity,
-                key,
-                state.version.sequence,
-                state.version.revision,
-                state.hash,
-                state.outcome,
-                state.email,
-            ),
+            "INSERT OR REPLACE INTO settled VALUES (?,?,?,?,?,?,?,?)",
+            (entity, key, *version, state.hash, state.outcome, state.email, state.there),
         )
-        if entity is Entity.CONTACTS and state.outcome == DELIVERED:
-            self._db.execute("UPDATE pending SET waits = 0 WHERE email = ? AND waits = 1", (key,))
+        if entity is Entity.CONTACTS and state.there:
+            self.set_free(key)
+        elif entity is Entity.CONTACTS:
+            self._doubt(key)
 
     def forget(self, entity: Entity, key: str) -> None:
-        """A key that we took for delivered is not there any more."""
-        self._db.execute("DELETE FROM delivered WHERE entity = ? AND key = ?", (entity, key))
+        """Nothing is known of a key any more."""
+        self._db.execute("DELETE FROM settled WHERE entity = ? AND key = ?", (entity, key))
 
-    def unknown_contacts(self, limit: int) -> list[tuple[str, Lane]]:
-        """E-mails that orders wait for and of which nothing is pending or settled, with their most urgent lane."""
-        rows = self._db.execute(
-            "SELECT o.email, min(o.lane) FROM pending o WHERE o.waits = 1"
-            " AND NOT EXISTS (SELECT 1 FROM pending c WHERE c.entity = 'contacts' AND c.key = o.email)"
-            " AND NOT EXISTS (SELECT 1 FROM delivered d WHERE d.entity = 'contacts' AND d.key = o.email)"
-            " GROUP BY o.email LIMIT ?",
-            (limit,),
-        ).fetchall()
-        return [(email, Lane.LIVE if lane == 0 else Lane.BULK) for email, lane in rows]
+    def hold(self, key: str) -> None:
+        """An order waits until its contact is there."""
+        self._db.execute("UPDATE pending SET waits = 1 WHERE entity = ? AND key = ?", (Entity.ORDERS, key))
 
-    def orders_refused(self, limit: int) -> list[Pending]:
-        """Orders that wait for a contact that Dotdigital has refused."""
-        names = ", ".join(f"o.{name.strip()}" for name in _COLUMNS.split(","))
-        rows = self._db.execute(
-            f"SELECT {names} FROM pending o JOIN delivered d ON d.entity = 'contacts' AND d.key = o.email"
-            " WHERE o.waits = 1 AND o.batch IS NULL AND d.outcome = ? "
-            " AND NOT EXISTS (SELECT 1 FROM pending c WHERE c.entity = 'contacts' AND c.key = o.email) LIMIT ?",
-            (DEAD_LETTER, limit),
-        ).fetchall()
-        return [_pending(row) for row in rows]
+    def set_free(self, email: str) -> None:
+        """The contact is there: its orders may go."""
+        self._db.execute("UPDATE pending SET waits = 0 WHERE email = ? AND waits = 1", (email,))
 
-    def oldest_places(self) -> dict[tuple[str, int], int]:
-        """The offset of the oldest record of each partition that is not settled yet."""
-        rows = self._db.execute(
-            "SELECT topic, part, min(place) FROM pending WHERE topic IS NOT NULL GROUP BY topic, part"
+    def waiting_orders(self, email: str) -> list[str]:
+        """The keys of the orders that wait for a contact, the most urgent first."""
+        query = "SELECT key FROM pending WHERE email = ? AND waits = 1 ORDER BY lane"
+        return [key for (key,) in self._db.execute(query, (email,))]
+
+    def unsure(self, limit: int) -> list[str]:
+        """E-mails that orders wait for, and of whose contact something has changed since `sure` was said."""
+        return [email for (email,) in self._db.execute("SELECT email FROM unsure LIMIT ?", (limit,))]
+
+    def sure(self, emails: Iterable[str]) -> None:
+        """Everything was done for the orders of these contacts that can be done now."""
+        self._db.executemany("DELETE FROM unsure WHERE email = ?", [(email,) for email in emails])
+
+    def oldest(self, topic: str, partition: int) -> int | None:
+        """The offset of the oldest record of a partition that is not settled yet."""
+        query = "SELECT min(place) FROM pending WHERE topic = ? AND part = ?"
+        found: int | None = self._db.execute(query, (topic, partition)).fetchone()[0]
+        return found
+
+    def _doubt(self, email: str) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO unsure SELECT ?1 WHERE EXISTS (SELECT 1 FROM pending WHERE email = ?1 AND waits = 1)",
+            (email,),
         )
-        return {(topic, partition): offset for topic, partition, offset in rows}
 
 
 def _pending(row: tuple[Any, ...]) -> Pending:
     entity, key, sequence, revision, lane, payload, bare, *rest = row
-    lane_of = Lane.BULK if lane else Lane.LIVE
-    return Pending(Entity(entity), key, Version(sequence, revision), lane_of, payload, bool(bare), *rest)
+    return Pending(Entity(entity), key, Version(sequence, revision), _LANES[lane], payload, bool(bare), *rest)
+
+
+def _settled(row: tuple[Any, ...]) -> Settled:
+    sequence, revision, content, outcome, email, there = row
+    return Settled(Version(sequence, revision), content, Outcome(outcome), email, bool(there))

@@ -1,0 +1,237 @@
+"""What an answer does to a batch: the second half of its way, from the call to the end."""
+
+from collections.abc import Callable, Iterable
+from typing import assert_never
+
+import structlog
+
+from estarsync_core.clock import Clock
+from estarsync_core.dotdigital.outcomes import Call, ImportState, Next, import_state, next_step
+from estarsync_core.entities import Entity
+from estarsync_core.errors import Stop
+from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient
+from loader.batches import Batch, Kind, State
+from loader.ledger import Ledger
+from loader.records import Pending
+from loader.report import Settlement
+from loader.settings import Settings
+from loader.slots import Slots
+from loader.table import Table
+
+_FIRST_POLL, _LAST_POLL = 0.25, 10.0
+_LAST_BACKOFF = 60.0
+_MOST_FAILURES = 5
+_HOUR = 3600.0
+_LONGEST_SETTLING = 30 * 60.0
+_log = structlog.get_logger()
+
+
+class Answers:
+    """Takes answers and moves batches on. See `engine` for the states.
+
+    Args:
+        settings: times.
+        batches: all open batches; those that end are taken out.
+        table: where their records are.
+        ledger: where their fates are written.
+        settlement: applies reports.
+        slots: learns when they are full, and when one is free.
+        client: learns when an hour's calls are used up.
+        clock: for every wait.
+        begin: makes a new batch of records.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        batches: dict[str, Batch],
+        table: Table,
+        ledger: Ledger,
+        settlement: Settlement,
+        slots: Slots,
+        client: DotdigitalClient,
+        clock: Clock,
+        begin: Callable[[Entity, Iterable[Pending]], None],
+    ) -> None:
+        self._settings = settings
+        self._batches = batches
+        self._table = table
+        self._ledger = ledger
+        self._settlement = settlement
+        self._slots = slots
+        self._client = client
+        self._clock = clock
+        self._begin = begin
+        self.longest_import = 0.0
+        """Seconds that the longest import took."""
+
+    def take(self, batch: Batch, answer: Answer) -> None:
+        """Handle the answer to a batch's call. Blocks for a Kafka transaction or two.
+
+        Raises:
+            Stop: it is one that a person must look at.
+        """
+        if batch.state is State.SENDING:
+            self._sent(batch, answer)
+        else:
+            self._asked(batch, answer)
+
+    def _sent(self, batch: Batch, answer: Answer) -> None:
+        call = Call.IMPORT if batch.kind is Kind.IMPORT else Call.DELETE
+        step = next_step(call, answer.status, answer.code, sent=answer.sent)
+        match step:
+            case Next.DONE if batch.kind is Kind.DELETE:
+                self._finish(batch, None)
+            case Next.DONE:
+                self._accepted(batch, answer)
+            case Next.RETRY | Next.LOST:
+                batch.lost = batch.lost or step is Next.LOST
+                self._try_again(batch, self._backoff(batch))
+                _log.warning("call_failed", batch=batch.id, status=answer.status, code=answer.code, step=step)
+            case Next.WAIT_QUOTA:
+                self._try_again(batch, 0.0)  # the client knows when the quota is back
+            case Next.WAIT_HOUR:
+                self._wait_an_hour()
+                self._try_again(batch, 0.0)
+            case Next.WAIT_SLOT:
+                self._slots.full(batch.entity)
+                self._try_again(batch, 0.0)
+            case Next.BISECT | Next.SPLIT:
+                self._divide(batch, answer.code or ("too_large" if step is Next.SPLIT else "bad_request"))
+            case Next.STOP | Next.VANISHED:
+                raise Stop(
+                    f"Dotdigital answers {answer.status} {answer.code} to {batch.operation}, which nothing here"
+                    " can mend: see what changed in the account or at Dotdigital, then start the loader again"
+                )
+            case _:
+                assert_never(step)
+
+    def _accepted(self, batch: Batch, answer: Answer) -> None:
+        import_id = answer.body.get("importId") if isinstance(answer.body, dict) else None
+        if not isinstance(import_id, str) or not import_id:
+            raise Stop(
+                "Dotdigital accepted an import without naming it: is this address really Dotdigital's API?"
+            )
+        batch.import_id = import_id
+        batch.state = State.TO_ASK
+        batch.tries = 0
+        batch.due = self._clock.monotonic() + _FIRST_POLL
+        self._ledger.write([self._ledger.accepted(batch)])
+
+    def _asked(self, batch: Batch, answer: Answer) -> None:
+        step = next_step(Call.STATUS, answer.status, answer.code, sent=answer.sent)
+        if step is Next.STOP:
+            raise Stop(
+                f"Dotdigital answers {answer.status} {answer.code} to an import's status: nothing here can mend it"
+            )
+        if step is Next.WAIT_HOUR:
+            self._wait_an_hour()
+        if step is Next.VANISHED:
+            self._failed(batch, "vanished")
+            return
+        report = answer.body if step is Next.DONE and isinstance(answer.body, dict) else {}
+        word = str(report.get("status", ""))
+        match import_state(word):
+            case ImportState.FINISHED:
+                if batch.sent_at is not None:
+                    batch.took = round(self._clock.monotonic() - batch.sent_at, 3)
+                    self.longest_import = max(self.longest_import, batch.took)
+                self._finish(batch, report)
+            case ImportState.FAILED:
+                self._failed(batch, word)
+            case ImportState.REFUSED if not batch.restored:
+                raise Stop(
+                    f"Dotdigital refused an import as a whole ({word}): ask Dotdigital's support what the account"
+                    " lacks, then start the loader again"
+                )
+            case ImportState.REFUSED:
+                self._failed(batch, word)
+            case ImportState.RUNNING:
+                self._ask_again(batch)
+            case state:
+                assert_never(state)
+
+    def _ask_again(self, batch: Batch) -> None:
+        now = self._clock.monotonic()
+        if now - batch.opened_at > self._settings.loader_import_deadline_seconds:
+            self._failed(batch, "overdue")
+            return
+        batch.state = State.TO_ASK
+        batch.tries += 1
+        batch.due = now + min(_LAST_POLL, _FIRST_POLL * 1.5**batch.tries)
+
+    def _failed(self, batch: Batch, why: str) -> None:
+        """An import that came to nothing: its body is sent again, or its records are read again."""
+        _log.warning("import_failed", batch=batch.id, why=why)
+        open_still = why in {"vanished", "overdue"}  # perhaps
+        batch.failures += 1
+        if batch.failures >= _MOST_FAILURES:
+            raise Stop(
+                f"an import of {batch.entity} failed {batch.failures} times in a row ({why}): ask Dotdigital's support"
+            )
+        batch.lost = batch.lost or open_still
+        if not batch.restored:
+            batch.import_id = None
+            batch.opened_at = self._clock.monotonic()
+            self._ledger.write([self._ledger.renewed(batch)])
+            self._try_again(batch, self._backoff(batch))
+        elif batch.lost:
+            self.settle(batch)
+        else:
+            self.close(batch, why)
+
+    def _finish(self, batch: Batch, report: dict[str, object] | None) -> None:
+        """The fate of a batch's records is known. After a lost reply the keys stay fenced for a while."""
+        self._settlement.apply(batch, report, keep_fences=batch.lost)
+        self._slots.freed(batch.entity)
+        if batch.lost:
+            self.settle(batch)
+        else:
+            self._forget(batch)
+
+    def settle(self, batch: Batch) -> None:
+        """Keep the keys fenced until an import that we know nothing of is over: twice the longest seen."""
+        least = self._settings.loader_settle_seconds
+        batch.state = State.SETTLING
+        batch.due = self._clock.monotonic() + max(least, min(_LONGEST_SETTLING, 2 * self.longest_import))
+        batch.discard()
+
+    def close(self, batch: Batch, why: str) -> None:
+        """A batch is over: its keys may go into others."""
+        with self._table.transaction():
+            self._table.release(batch.id)
+            self._ledger.write([self._ledger.closed(batch, why)])
+        self._forget(batch)
+
+    def _forget(self, batch: Batch) -> None:
+        batch.discard()
+        del self._batches[batch.id]
+
+    def _divide(self, batch: Batch, code: str) -> None:
+        """One record spoils the batch: halve it, down to the guilty record, which is a dead letter."""
+        if batch.lost:
+            # Only the identical body may follow a lost one; in a while its records may go in others.
+            self.settle(batch)
+            return
+        if len(batch.fences) == 1:
+            self._settlement.refuse(batch, code)
+            self._forget(batch)
+            return
+        _log.warning("divided", batch=batch.id, code=code, records=len(batch.fences))
+        middle = len(batch.fences) // 2
+        self.close(batch, f"divided: {code}")
+        for half in (batch.fences[:middle], batch.fences[middle:]):
+            keys = [fence.key for fence in half]
+            self._begin(batch.entity, self._table.ready_among(batch.entity, keys))
+
+    def _try_again(self, batch: Batch, wait: float) -> None:
+        batch.state = State.TO_SEND
+        batch.due = self._clock.monotonic() + wait
+
+    def _backoff(self, batch: Batch) -> float:
+        batch.tries += 1
+        return float(min(_LAST_BACKOFF, 0.5 * 2 ** min(batch.tries, 10)))
+
+    def _wait_an_hour(self) -> None:
+        self._client.block_all(_HOUR)
+        _log.warning("hour_used_up", until_seconds=_HOUR)

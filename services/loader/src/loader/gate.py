@@ -1,0 +1,86 @@
+"""Orders go after their contact.
+
+An order whose contact is not at Dotdigital waits in the table. Where the contact comes from its own topic, it
+goes first. Where only orders know it, it is imported as a bare contact: the identifier and the list, and no data
+field at all, since a guest's consent is nobody's to set. Where Dotdigital has refused it, its orders are refused too.
+"""
+
+from collections import Counter
+
+import structlog
+
+from estarsync_core.entities import Entity, Lane
+from estarsync_core.errors import InvalidRecord
+from estarsync_runtime.metrics import Metrics
+from loader.ledger import Entry, Ledger
+from loader.records import BARE, Outcome, Pending, refused
+from loader.table import Table
+
+_AT_ONCE = 500
+_log = structlog.get_logger()
+
+
+class Gate:
+    """Looks after the orders that wait.
+
+    Args:
+        table: where they wait.
+        ledger: where refused ones are written.
+        metrics: where fates are counted.
+    """
+
+    def __init__(self, table: Table, ledger: Ledger, metrics: Metrics) -> None:
+        self._table = table
+        self._ledger = ledger
+        self._metrics = metrics
+
+    def step(self) -> None:
+        """Do what can be done for some of them; to be called when all contacts in Kafka have been read.
+
+        Blocks for a Kafka transaction where orders are refused.
+        """
+        emails = self._table.unsure(_AT_ONCE)
+        if not emails:
+            return
+        entries: list[Entry] = []
+        counts: Counter[str] = Counter()
+        with self._table.transaction():
+            for email in emails:
+                self._look_at(email, entries, counts)
+            self._table.sure(emails)
+            if entries:
+                self._ledger.write(entries)
+        if counts:
+            self._metrics.delivered.labels(Entity.ORDERS, Outcome.DEAD_LETTER).inc(counts["orders_refused"])
+            _log.info("guests", **counts)
+
+    def _look_at(self, email: str, entries: list[Entry], counts: Counter[str]) -> None:
+        state = self._table.state(Entity.CONTACTS, email)
+        if state.there:
+            self._table.set_free(email)
+            return
+        orders = self._table.waiting_orders(email)
+        if state.waiting is not None or not orders:
+            return  # the contact goes first, and its fate brings us here again
+        if state.settled is not None and state.settled.outcome is Outcome.DEAD_LETTER:
+            for key in orders:
+                entries += self._refuse(key)
+            counts["orders_refused"] += len(orders)
+            return
+        first = self._table.get(Entity.ORDERS, orders[0])
+        lane = Lane.BULK if first is None else first.lane
+        self._table.put(Pending(Entity.CONTACTS, email, BARE, lane, None, bare=True))
+        counts["bare_contacts"] += 1
+
+    def _refuse(self, key: str) -> list[Entry]:
+        """An order whose contact Dotdigital has refused can't be delivered either."""
+        record = self._table.get(Entity.ORDERS, key)
+        if record is None:
+            return []
+        state = refused(record, self._table.state(Entity.ORDERS, key).settled)
+        self._table.settle(Entity.ORDERS, key, state)
+        self._table.drop(Entity.ORDERS, key)
+        return [
+            self._ledger.dead_letter(record, InvalidRecord("email", "contact_refused")),
+            self._ledger.settled(Entity.ORDERS, key, state, None),
+        ]

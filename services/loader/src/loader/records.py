@@ -1,0 +1,126 @@
+"""What the loader keeps of a key: what waits, what is in flight, what is settled."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from estarsync_core.entities import Entity, Lane, Version
+
+
+class Outcome(StrEnum):
+    """A key's settled state."""
+
+    DELIVERED = "delivered"
+    DEAD_LETTER = "dead_letter"
+    REMOVED = "removed"
+    MISSING = "missing"  # we took it for delivered, and Dotdigital does not know it
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One key's latest version that is not settled yet.
+
+    Attributes:
+        payload: the record's value; None for a tombstone, and for a bare contact.
+        bare: a contact that only orders know. It comes from no topic.
+        email: an order's contact.
+        headers: the record's own, packed, for its dead letter.
+        attempts: how often a report left its fate open.
+        parked_at: since when its contact is unknown to Dotdigital, by the monotonic clock.
+    """
+
+    entity: Entity
+    key: str
+    version: Version
+    lane: Lane
+    payload: bytes | None
+    bare: bool = False
+    email: str | None = None
+    headers: bytes = b"[]"
+    topic: str | None = None
+    partition: int = -1
+    offset: int = -1
+    attempts: int = 0
+    parked_at: float | None = None
+
+    @property
+    def tombstone(self) -> bool:
+        """Whether the key is to be removed."""
+        return self.payload is None and not self.bare
+
+
+BARE = Version(0, 0)
+"""A bare contact's version: lower than any that comes from a topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The last settled state of a key.
+
+    Attributes:
+        version: the highest version whose fate is known.
+        hash: of the payload that was delivered; empty where that is not what Dotdigital holds.
+        outcome: the fate of that version.
+        email: an order's contact.
+        there: whether Dotdigital holds the key, in this version or an older one.
+    """
+
+    version: Version
+    hash: str
+    outcome: Outcome
+    email: str | None
+    there: bool
+
+    def after(self, before: "Settled | None") -> "Settled":
+        """This state where `before` was known already: the version and its outcome never go back."""
+        if before is None or before.version <= self.version:
+            return self
+        outcome = self.outcome if before.outcome is Outcome.MISSING else before.outcome
+        return Settled(before.version, "", outcome, self.email, self.there)
+
+
+def refused(record: Pending, before: Settled | None) -> Settled:
+    """The state of a key whose latest version became a dead letter: an older one may be there."""
+    there = before is not None and before.there
+    email = before.email if before is not None and there else record.email
+    return Settled(record.version, "", Outcome.DEAD_LETTER, email, there).after(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A key that an open batch holds, and the version that it holds."""
+
+    key: str
+    version: Version
+    hash: str
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """All that is known of a key.
+
+    Attributes:
+        waiting: the version that waits or is in flight.
+        bare: whether that is a bare contact.
+        attempts: how often a report left its fate open.
+        parked_at: since when its contact is unknown to Dotdigital.
+        held: the version that an open batch holds.
+        settled: the last settled state.
+    """
+
+    waiting: Version | None
+    bare: bool
+    attempts: int
+    parked_at: float | None
+    held: Version | None
+    settled: Settled | None
+
+    @property
+    def there(self) -> bool:
+        """Whether Dotdigital holds the key, as far as is known for certain."""
+        return self.settled is not None and self.settled.there
+
+    @property
+    def perhaps_there(self) -> bool:
+        """Whether Dotdigital holds the key, or is about to, or may hold it."""
+        return self.there or self.held is not None or self.attempts > 0

@@ -1,0 +1,95 @@
+"""What an earlier loader left in Kafka: what it had settled, and what it had in flight."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from confluent_kafka import Message
+
+from estarsync_core.entities import Entity, Version
+from loader.batches import Batch, Kind
+from loader.records import Fence, Outcome, Settled
+
+Row = tuple[bytes, bytes | None]
+"""A record's key and value."""
+
+
+class _SettledRow(msgspec.Struct):
+    sequence: int
+    revision: int
+    hash: str
+    outcome: str
+    there: bool
+    email: str | None = None
+
+
+class _ImportRow(msgspec.Struct):
+    state: str
+    import_id: str | None = None
+    lost: bool = False
+    seconds: float | None = None
+
+
+class _Intent(msgspec.Struct):
+    entity: str
+    kind: str
+    payload_hash: str
+    keys: list[tuple[str, int, int, str, str | None]]
+
+
+def rows_of(messages: Iterable[Message]) -> Iterator[Row]:
+    """Keys and values of records."""
+    return ((message.key() or b"", message.value()) for message in messages)
+
+
+def settled_states(rows: Iterable[Row]) -> Iterator[tuple[Entity, str, Settled | None]]:
+    """The settled states in `estarsync.delivered.v1`, oldest first; None where a state was taken back."""
+    decoder = msgspec.json.Decoder(_SettledRow)
+    for name, value in rows:
+        entity, _, key = name.decode().partition(":")
+        if value is None:
+            yield Entity(entity), key, None
+            continue
+        row = decoder.decode(value)
+        version = Version(row.sequence, row.revision)
+        yield Entity(entity), key, Settled(version, row.hash, Outcome(row.outcome), row.email, row.there)
+
+
+def open_batches(rows: Iterable[Row]) -> tuple[list[Batch], float]:
+    """The batches that were open in `estarsync.imports.v1`, and the seconds of the longest import seen."""
+    decoder = msgspec.json.Decoder(_ImportRow)
+    intents: dict[str, bytes] = {}  # as they were written: most of them are over in the end
+    accepted: dict[str, _ImportRow] = {}
+    longest = 0.0
+    for name, value in rows:
+        batch_id = name.decode()
+        row = decoder.decode(value) if value is not None else _ImportRow("closed")
+        if row.state == "intent" and value is not None:
+            intents[batch_id] = value
+        elif row.state == "accepted":
+            accepted[batch_id] = row
+        elif row.state == "renewed":
+            accepted.pop(batch_id, None)
+        elif row.state == "closed":
+            intents.pop(batch_id, None)
+            accepted.pop(batch_id, None)
+            longest = max(longest, row.seconds or 0.0)
+    batches = [_batch(batch_id, value, accepted.get(batch_id)) for batch_id, value in intents.items()]
+    return batches, longest
+
+
+def _batch(batch_id: str, value: bytes, accepted: _ImportRow | None) -> Batch:
+    intent = msgspec.json.decode(value, type=_Intent)
+    fences = [
+        Fence(key, Version(sequence, revision), content, email)
+        for key, sequence, revision, content, email in intent.keys
+    ]
+    return Batch(
+        batch_id,
+        Entity(intent.entity),
+        Kind(intent.kind),
+        fences,
+        digest=intent.payload_hash,
+        import_id=None if accepted is None else accepted.import_id,
+        lost=accepted is not None and accepted.lost,
+        restored=True,
+    )

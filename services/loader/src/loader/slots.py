@@ -1,0 +1,63 @@
+"""The account's import slots: how many imports may be open at once, for contacts and for Insight data."""
+
+from collections.abc import Collection
+
+from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity
+from loader.batches import Batch, Kind, State
+from loader.settings import Settings
+
+_LONGEST_WAIT = 30.0
+
+
+class Slots:
+    """Says which batches may be made and sent. The slots are the account's, and others use them too.
+
+    Args:
+        settings: our share of them.
+        batches: all open batches, as they are at any time.
+        clock: for waiting while they are full.
+    """
+
+    def __init__(self, settings: Settings, batches: Collection[Batch], clock: Clock) -> None:
+        self._ours = {True: settings.loader_contact_slots, False: settings.loader_insight_slots}
+        self._batches = batches
+        self._clock = clock
+        self._full_until = {True: 0.0, False: 0.0}
+        self._refused = {True: 0, False: 0}
+
+    def may_open(self, entity: Entity) -> bool:
+        """Whether a batch of the entity may be made: one that can be sent soon, after those that wait already."""
+        kind = _is_contacts(entity)
+        now = self._clock.monotonic()
+        mine = [batch for batch in self._batches if _is_contacts(batch.entity) is kind]
+        waiting = any(batch.state is State.TO_SEND and batch.due <= now for batch in mine)
+        return len(mine) < self._ours[kind] and not waiting and now >= self._full_until[kind]
+
+    def may_send(self, batch: Batch) -> bool:
+        """Whether a batch may be sent now; a deletion needs no slot."""
+        if batch.kind is Kind.DELETE:
+            return True
+        kind = _is_contacts(batch.entity)
+        taken = sum(
+            other.holds_slot
+            for other in self._batches
+            if other is not batch and _is_contacts(other.entity) is kind
+        )
+        return taken < self._ours[kind] and self._clock.monotonic() >= self._full_until[kind]
+
+    def full(self, entity: Entity) -> None:
+        """Dotdigital says that all slots are taken: send none for a while, or until one of ours is free."""
+        kind = _is_contacts(entity)
+        self._refused[kind] += 1
+        wait = min(_LONGEST_WAIT, 2.0 ** self._refused[kind])
+        self._full_until[kind] = self._clock.monotonic() + wait
+
+    def freed(self, entity: Entity) -> None:
+        """One of ours is over."""
+        self._full_until[_is_contacts(entity)] = 0.0
+        self._refused[_is_contacts(entity)] = 0
+
+
+def _is_contacts(entity: Entity) -> bool:
+    return entity is Entity.CONTACTS

@@ -1,0 +1,387 @@
+"""The loader against the sandbox Dotdigital, all in one process and without waiting."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+from confluent_kafka import KafkaError, Message
+from prometheus_client import CollectorRegistry
+
+from estarsync_core.dotdigital.fields import DATA_FIELDS
+from estarsync_core.entities import Entity, Lane, Reason, Version
+from estarsync_core.headers import EventHeaders
+from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
+from estarsync_runtime.avro import AvroCodec
+from estarsync_runtime.dotdigital.client import Answer
+from estarsync_runtime.dotdigital.connect import connect
+from estarsync_runtime.dotdigital.provisioning import provision
+from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.testing import FakeClock, FakeProducer, Written
+from loader.batches import Batch, Spooler
+from loader.engine import Engine
+from loader.gate import Gate
+from loader.intake import Intake
+from loader.ledger import Ledger
+from loader.loop import Loop
+from loader.report import Settlement
+from loader.restore import open_batches, settled_states
+from loader.settings import Settings
+from loader.table import Table
+from sandbox.dotdigital.contacts import Contact
+from sandbox.dotdigital.faults import Fault, FaultRequest
+from sandbox.dotdigital.handler import DotdigitalSandbox
+from sandbox.dotdigital.options import Options
+
+CODEC = AvroCodec()
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class InlineCalls:
+    """Makes a call where it is started; its answer waits until somebody asks, or `held` is false again."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._done: list[tuple[Batch, Answer]] = []
+
+    def start(self, batch: Batch, call: Callable[[], Answer]) -> None:
+        self._done.append((batch, call()))
+
+    def answers(self) -> Iterator[tuple[Batch, Answer]]:
+        while self._done and not self.held:
+            yield self._done.pop(0)
+
+
+class Topics:
+    """The typed topics, one partition each, and a consumer of them. Reading blocks by moving the clock."""
+
+    def __init__(self, names: list[str], clock: FakeClock) -> None:
+        self.log: dict[str, list[Message]] = {name: [] for name in names}
+        self.pace = 0.0
+        self._clock = clock
+        self._next = dict.fromkeys(names, 0)
+        self._at_end: set[str] = set()
+
+    @property
+    def read(self) -> bool:
+        """Whether everything was read."""
+        return all(self._next[name] == len(log) for name, log in self.log.items())
+
+    def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        self._next = {name: offsets.get((name, 0), 0) for name in self.log}
+        self._at_end = set()
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        found: list[Message] = []
+        for name, log in self.log.items():
+            new = log[self._next[name] :][: num_messages - len(found)]
+            self._next[name] += len(new)
+            found += new
+            if new:
+                self._at_end.discard(name)
+            if self._next[name] == len(log) and name not in self._at_end:
+                self._at_end.add(name)
+                end = KafkaError(KafkaError._PARTITION_EOF)
+                found.append(Message(topic=name, partition=0, offset=len(log), error=end))
+        self._clock.advance(0.0 if found else max(self.pace, timeout))
+        return found
+
+
+class Rig:
+    """A loader with its account, its topics and its clock; time passes only in `run`."""
+
+    def __init__(self, folder: Path, options: Options, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
+        self.clock = FakeClock()
+        self.box = DotdigitalSandbox(options, self.clock, random.Random(1))  # noqa: S311 - repeatable on purpose
+        self.producer = FakeProducer()
+        self.requests: list[httpx.Request] = []
+        self._times: list[float] = []
+        self._answer: Callable[[httpx.Request], tuple[int, Any] | None] = lambda _: None
+        self.topics = Topics([settings.topic(typed_topic(entity)) for entity in Entity], self.clock)
+        self._sequence = count(1)
+        self._ids = count(1)
+        self.start()
+
+    # The loader
+
+    def start(self) -> None:
+        """Start a loader on what an earlier one, killed or not, has left behind."""
+        self.metrics = Metrics(CollectorRegistry())
+        self.client = connect(self.settings, self.clock, self.metrics, httpx.MockTransport(self._handle))
+        account = provision(self.client, self.settings)
+        self.table = Table(self.folder)
+        self.calls = InlineCalls()
+        ledger = Ledger(self.settings, self.producer, self.producer.send_offsets, self.clock)
+        self.engine = Engine(
+            self.settings,
+            self.table,
+            Spooler(self.folder, account, CODEC, self.settings.loader_batch_bytes),
+            ledger,
+            Settlement(self.settings, self.table, ledger, self.clock, self.metrics),
+            Gate(self.table, ledger, self.metrics),
+            self.client,
+            self.calls,
+            self.clock,
+            self.metrics,
+            lambda: UUID(int=next(self._ids)),
+        )
+        for entity, key, state in settled_states(self._rows(DELIVERED)):
+            assert state is not None
+            self.table.settle(entity, key, state)
+        self.engine.adopt(*open_batches(self._rows(IMPORTS)))
+        intake = Intake(self.settings, self.table, CODEC, ledger, self.metrics)
+        self.topics.seek(self.producer.offsets)
+        places = [(name, 0) for name in self.topics.log]
+        self.loop = Loop(
+            self.topics, places, intake, self.engine, self.table, ledger, self.clock, self.metrics
+        )
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.engine.close()
+        self.table.close()
+        self.client.close()
+
+    def kill(self) -> None:
+        """End the loader as `kill -9` does, and start another."""
+        self.close()
+        self.start()
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        self._times.append(self.clock.monotonic())
+        answer = self._answer(request)
+        if answer is None:
+            return self.box.handle(request)
+        status, body = answer
+        if not status:
+            raise httpx.ReadTimeout("no answer", request=request)
+        return httpx.Response(status, content=b"" if body is None else msgspec.json.encode(body))
+
+    def answer(self, handler: Callable[[httpx.Request], tuple[int, Any] | None]) -> None:
+        """Answer calls in the account's place, where the handler gives a status (0: no answer) and a body."""
+        self._answer = handler
+
+    def times(self, path: str) -> list[float]:
+        """When a path was called."""
+        pairs = zip(self.requests, self._times, strict=True)
+        return [time for request, time in pairs if request.url.path == path]
+
+    def run(
+        self, seconds: float = 60.0, *, until: Callable[[], object] | None = None, pace: float = 0.0
+    ) -> None:
+        """Turn until everything is settled, or `until` says so; fails where that takes longer than `seconds`.
+
+        With a `pace`, an idle turn takes so many seconds.
+        """
+        self.topics.pace = pace
+        done = until or (lambda: self.idle)
+        end = self.clock.monotonic() + seconds
+        self.loop.turn()
+        while not done():
+            assert self.clock.monotonic() < end, f"after {seconds} s: {self.table.counts()}"
+            self.loop.turn()
+
+    def turn_for(self, seconds: float) -> None:
+        """Turn for so long."""
+        end = self.clock.monotonic() + seconds
+        self.run(seconds + 1, until=lambda: self.clock.monotonic() >= end)
+
+    @property
+    def idle(self) -> bool:
+        return self.engine.idle and not self.waiting and self.topics.read
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.table.counts().values())
+
+    # Its topics
+
+    def publish(
+        self,
+        entity: Entity,
+        key: str,
+        payload: bytes | None,
+        *,
+        sequence: int | None = None,
+        lane: Lane = Lane.BULK,
+        reason: Reason | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> int:
+        """Write a record to a typed topic; gives its sequence."""
+        number = next(self._sequence) if sequence is None else sequence
+        facts = EventHeaders(entity, Version(number, 1), lane, "test", TIME, typed=True, reason=reason)
+        name = self.settings.topic(typed_topic(entity))
+        self.topics.log[name].append(
+            Message(
+                topic=name,
+                partition=0,
+                offset=len(self.topics.log[name]),
+                key=key.encode(),
+                value=payload,
+                headers=[*(facts.encode() if headers is None else headers)],
+            )
+        )
+        return number
+
+    def contact(self, email: str, **more: Any) -> int:
+        fields: dict[str, Any] = {name: more.pop(name, None) for name in DATA_FIELDS}
+        document: dict[str, Any] = {
+            "email": email,
+            "renamed_from": None,
+            "data_fields": fields,
+            "omitted": [],
+        }
+        return self.publish(Entity.CONTACTS, email, CODEC.encode(Entity.CONTACTS, document), **more)
+
+    def product(self, sku: str, price: float = 1.0, **more: Any) -> int:
+        document = {
+            "id": f"id-{sku}",
+            "sku": sku,
+            "status": "Enabled",
+            "name": f"Product {sku}",
+            "price": price,
+            "specialprice": None,
+            "currency": "NZD",
+            "image_path": None,
+            "brand": None,
+            "url": f"https://shop.example/{sku}",
+        }
+        return self.publish(Entity.PRODUCTS, sku, CODEC.encode(Entity.PRODUCTS, document), **more)
+
+    def order(self, order_id: str, email: str, total: float = 10.0, **more: Any) -> int:
+        document = {
+            "id": order_id,
+            "email": email,
+            "order_total": total,
+            "order_subtotal": total,
+            "discount_amount": 0.0,
+            "delivery_total": 0.0,
+            "currency": "NZD",
+            "purchase_date": TIME,
+            "order_status": "Complete",
+            "delivery_method": None,
+            "billing_address": None,
+            "delivery_address": None,
+            "products": [{"name": "x", "sku": "S", "price": total, "qty": 1, "product_id": None}],
+            **more.pop("document", {}),
+        }
+        return self.publish(Entity.ORDERS, order_id, CODEC.encode(Entity.ORDERS, document), **more)
+
+    def tombstone(self, entity: Entity, key: str, reason: Reason = Reason.REMOVED) -> int:
+        return self.publish(entity, key, None, reason=reason)
+
+    def written(self, topic: str) -> list[Written]:
+        """What the loader has written to a topic."""
+        return [each for each in self.producer.records if each.topic == self.settings.topic(topic)]
+
+    def _rows(self, topic: str) -> Iterator[tuple[bytes, bytes | None]]:
+        return ((each.key or b"", each.value) for each in self.written(topic))
+
+    def imports(self) -> list[dict[str, Any]]:
+        """What the loader has written of its imports."""
+        return [msgspec.json.decode(each.value or b"") for each in self.written(IMPORTS)]
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """The last settled state of each key, as written."""
+        return {
+            (each.key or b"").decode(): msgspec.json.decode(each.value or b"")
+            for each in self.written(DELIVERED)
+        }
+
+    def attempts(self, entity: Entity, key: str) -> list[tuple[str, str]]:
+        """Outcome and code of every attempt to deliver a key."""
+        name = f"{entity}:{key}".encode()
+        rows = [
+            msgspec.json.decode(each.value or b"") for each in self.written(DELIVERIES) if each.key == name
+        ]
+        return [(row["outcome"], row["code"]) for row in rows]
+
+    def dead_letters(self, entity: Entity) -> dict[str, str]:
+        """Code by key of an entity's dead letters."""
+        return {
+            (each.key or b"").decode(errors="replace"): dict(each.headers)["estarsync.code"].decode()
+            for each in self.written(dlq_topic(typed_topic(entity)))
+        }
+
+    def counted(self, entity: Entity) -> dict[str, int]:
+        """Records by fate, as the metric has them."""
+        (family,) = self.metrics.delivered.collect()
+        return {
+            sample.labels["outcome"]: int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.labels["entity"] == entity and sample.value
+        }
+
+    # Its account
+
+    def fault(self, kind: str, **more: Any) -> None:
+        """Ask for a fault, once unless `times` says otherwise."""
+        self.box.account.faults.ask(FaultRequest(once=(Fault.model_validate({"kind": kind, **more}),)))
+
+    def options(self, **changes: Any) -> None:
+        """Change how the account behaves."""
+        self.box.account.options = self.box.account.options.model_copy(update=changes)
+
+    def held(self, email: str) -> Contact | None:
+        """A contact, as the account holds it."""
+        return self.box.account.contacts.find("email", email)
+
+    def delete(self, email: str) -> None:
+        """Delete a contact, as somebody at Dotdigital may."""
+        request = httpx.Request("DELETE", f"https://r1-api.dotdigital.com/contacts/v3/email/{email}")
+        login = httpx.BasicAuth(self.box.account.options.username, self.box.account.options.password)
+        assert self.box.handle(next(login.auth_flow(request))).status_code == 200
+
+    def record(self, collection: str, key: str) -> dict[str, Any] | None:
+        """An Insight record's document, as the account holds it."""
+        found = self.box.account.collection(collection)
+        record = None if found is None else found.find(key)
+        return None if record is None else msgspec.json.decode(record.json)
+
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to a path, call by call."""
+        sent = [each for each in self.requests if each.url.path == path]
+        return [msgspec.json.decode(each.content) for each in sent]
+
+    @property
+    def violations(self) -> Mapping[str, int]:
+        """What the account saw that should not have been."""
+        return self.box.account.ledger.by_violation
+
+
+@pytest.fixture
+def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Makes loaders with their accounts: `account` are the sandbox's options, the rest are the loader's settings."""
+    made: list[Rig] = []
+
+    def make(account: Mapping[str, Any] | None = None, **settings: Any) -> Rig:
+        options = Options(**(account or {}))
+        given = Settings(
+            kafka_bootstrap_servers="nowhere:1",
+            topic_prefix="t.",
+            instance_id="here",
+            dotdigital_username=options.username,
+            dotdigital_password=options.password,
+            **{"loader_linger_seconds": 0.0, **settings},
+        )
+        made.append(Rig(tmp_path, options, given))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.close()
+
+
+@pytest.fixture
+def rig(rigs: Callable[..., Rig]) -> Rig:
+    """A loader with its account."""
+    return rigs()
