@@ -17,6 +17,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.mapping.result import Document
+from estarsync_runtime.avro_writer import compile_writer
 
 _MAGIC = b"\xc3\x01"
 _HEADER = len(_MAGIC) + 8
@@ -24,6 +25,8 @@ _FILE = re.compile(r"dotdigital\.(contact|product|order)\.v([0-9]+)\.avsc")
 _ENTITIES = {"contact": Entity.CONTACTS, "product": Entity.PRODUCTS, "order": Entity.ORDERS}
 # What fastavro raises for bytes that are no such record; it has no class of its own for it.
 _UNREADABLE = (EOFError, ValueError, IndexError, TypeError, OverflowError, MemoryError, struct.error)
+# What the generated writer raises for a document, or a form of a value, that is not for it.
+_UNUSUAL = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 Schema = dict[str, Any]
 
@@ -37,7 +40,14 @@ class _Versions:
         newest = parsed[max(parsed)]
         self.header = _header(newest)
         self.newest: Any = by_header[self.header]
+        self.write = compile_writer(newest) or self.write_any
         self.writers: dict[bytes, Any] = by_header
+
+    def write_any(self, document: Document) -> bytes:
+        """The body of any document that fits the newest schema, by fastavro."""
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, self.newest, document)
+        return body.getvalue()
 
 
 class AvroCodec:
@@ -62,10 +72,10 @@ class AvroCodec:
             ValueError, TypeError: the document does not fit its schema, which is a mistake in the mapping.
         """
         versions = self._versions[entity]
-        body = io.BytesIO()
-        body.write(versions.header)
-        fastavro.schemaless_writer(body, versions.newest, document)
-        return body.getvalue()
+        try:
+            return versions.header + versions.write(document)
+        except _UNUSUAL:
+            return versions.header + versions.write_any(document)
 
     def decode(self, entity: Entity, data: bytes) -> Document:
         """The document in a value of the entity's typed topic, in the shape of the newest schema.
