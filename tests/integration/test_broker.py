@@ -142,7 +142,7 @@ def test_a_topic_that_the_broker_refuses_is_a_configuration_problem(kafka: Broke
 @pytest.mark.skipif(bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), reason="the broker is somebody else's")
 @pytest.mark.usefixtures("kafka")  # so that it is known that one can be had
 def test_the_broker_stops_with_an_owner_that_is_killed(tmp_path: Path) -> None:
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

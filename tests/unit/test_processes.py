@@ -76,7 +76,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie a process to its owner")
 def test_a_child_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(tmp_path / "log"), *DEAF],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
