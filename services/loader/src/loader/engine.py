@@ -181,11 +181,11 @@ class Engine:
         if batch is None:
             return
         batch.opened_at = batch.due = self._clock.monotonic()
+        self._batches[batch.id] = batch
         with self._table.transaction():
             self._table.fence(entity, batch.id, batch.fences)
             # Before the PUT: a crash between the two must leave the fence standing.
             self._ledger.write([self._ledger.intent(batch)])
-        self._batches[batch.id] = batch
         _log.info("batch", batch=batch.id, kind=batch.kind, records=len(batch.fences), bytes=batch.size)
 
     def _advance(self, batch: Batch) -> None:
