@@ -8,6 +8,9 @@ from estarsync_core.entities import ContactEmail
 from estarsync_core.errors import InvalidRecord
 
 _EMAIL = re.compile(r"[^@\s,;:<>()\[\]\\\"]+@[^@\s,;:<>()\[\]\\\"]+\.[^@\s,;:<>()\[\]\\\".]+")
+_PLAIN_EMAIL = re.compile(
+    r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@[a-z0-9-]+(?:\.[a-z0-9-]+)+"
+)  # nearly all of them
 _MAX_EMAIL = 254  # RFC 5321 4.5.3.1.3, less the angle brackets
 _OUTSIDE_RECORD_KEY = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -18,6 +21,9 @@ def canonical_email(text: str | None) -> ContactEmail:
     Raises:
         InvalidRecord: field `email`, code `missing` or `not_an_email`.
     """
+    plain = (text or "").strip().lower()
+    if len(plain) <= _MAX_EMAIL and _PLAIN_EMAIL.fullmatch(plain):
+        return ContactEmail(plain)
     canonical = unicodedata.normalize("NFC", (text or "").strip()).lower()
     if not canonical:
         raise InvalidRecord("email", "missing")

@@ -1,18 +1,16 @@
 """What becomes of one raw event: a payload, a tombstone, or a dead letter. No Kafka in here."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import NamedTuple
 
 from estarsync_core.deadletters import Origin, dead_letter_headers
-from estarsync_core.entities import Entity, Version
+from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
-from estarsync_core.headers import EventHeaders, RawHeaders, version_of
-from estarsync_core.mapping import MAPPING_REVISION
+from estarsync_core.headers import RawHeaders
 from estarsync_core.mapping.mapper import Mapper
-from estarsync_core.mapping.result import Mapped
 from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.avro import AvroCodec
+from transformer.heading import read_heading
 
 SERVICE = "transformer"
 PAYLOAD = "payload"
@@ -81,28 +79,20 @@ class Handler:
             )
 
     def _transform(self, entity: Entity, event: RawEvent) -> Output:
-        heading = _typed(entity, event.headers)
-        if event.value is None:
+        key, value = event.key, event.value
+        heading = read_heading(entity, event.headers)
+        if value is None:
             if heading.reason is None:
                 raise InvalidRecord("headers", "no_reason")
-            _text(event.key)
-            mapped = Mapped(None, heading.reason)
-        else:
-            mapped = self._mapper.record(entity, _text(event.key), event.value)
-        headers = EventHeaders(
-            entity,
-            heading.version,
-            heading.lane,
-            heading.source,
-            heading.time,
-            typed=True,
-            reason=mapped.reason,
-        ).encode()
-        topic = self._outputs[entity]
-        if mapped.document is None:
-            return Output(topic, event.key, None, headers, entity, TOMBSTONE, "", mapped.dropped)
-        value = self._codec.encode(entity, mapped.document)
-        return Output(topic, event.key, value, headers, entity, PAYLOAD, "", mapped.dropped)
+            _text(key)
+            return Output(self._outputs[entity], key, None, heading.typed(heading.reason), entity, TOMBSTONE)
+        mapped = self._mapper.record(entity, _text(key), value)
+        headers = heading.typed(mapped.reason)
+        document, dropped = mapped.document, mapped.dropped
+        if document is None:
+            return Output(self._outputs[entity], key, None, headers, entity, TOMBSTONE, "", dropped)
+        encoded = self._codec.encode(entity, document)
+        return Output(self._outputs[entity], key, encoded, headers, entity, PAYLOAD, "", dropped)
 
 
 def _text(key: bytes | None) -> str:
@@ -112,18 +102,3 @@ def _text(key: bytes | None) -> str:
         return key.decode()
     except UnicodeDecodeError:
         raise InvalidRecord("key", "not_utf8") from None
-
-
-def _typed(entity: Entity, headers: Headers) -> EventHeaders:
-    """The raw event's headers as those of what it becomes: same sequence, lane, source and time."""
-    version, lane, reason = version_of(headers)
-    found = {name: value for name, value in headers if value is not None}
-    try:
-        source, time = found["ce_source"].decode(), datetime.fromisoformat(found["ce_time"].decode())
-    except (KeyError, ValueError):
-        raise InvalidRecord("headers", "unreadable") from None
-    if time.tzinfo is None:
-        raise InvalidRecord("headers", "unreadable")
-    return EventHeaders(
-        entity, Version(version.sequence, MAPPING_REVISION), lane, source, time, typed=True, reason=reason
-    )

@@ -59,6 +59,8 @@ class Notes(list[tuple[str, str]]):
 
     def text(self, field: str, raw: str | None) -> str | None:
         """Clean text, cut to Dotdigital's limit; a cut is noted."""
+        if raw is None:
+            return None
         return self.fit(field, clean(raw))
 
     def fit(self, field: str, text: str | None) -> str | None:
@@ -177,7 +179,9 @@ class Times:
         local = self._local(raw)
         if local is None:
             return None
-        return local.replace(microsecond=local.microsecond // 1000 * 1000).astimezone(UTC)
+        if local.microsecond:
+            local = local.replace(microsecond=local.microsecond // 1000 * 1000)
+        return local.astimezone(UTC)
 
     def day(self, raw: str | None) -> date | None:
         """A date in the shop's zone; codes as of `instant`."""

@@ -6,13 +6,13 @@ discounts are gathered from all its orders, so that revenue counts once.
 
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
-from operator import attrgetter
+from functools import lru_cache
 
 import msgspec
 
 from estarsync_core.entities import Reason
 from estarsync_core.errors import InvalidRecord
-from estarsync_core.estar.records import Address, Order, OrderLine, OrderTree
+from estarsync_core.estar.records import Address, Order, OrderTree
 from estarsync_core.keys import canonical_email
 from estarsync_core.mapping.fields import EXACT, BadValue, Notes, Times, identity, money, quantity, required
 from estarsync_core.mapping.raw import decode
@@ -25,26 +25,12 @@ UNKNOWN_SKU = "unknown"
 _ZERO = Decimal(0)
 _CENT = Decimal("0.01")
 _MAX_AMOUNT = Decimal(10) ** 13  # with two decimals, as many digits as a double keeps
-_PARTS = {
-    "address_1": "Street",
-    "address_2": "Suburb",
-    "city": "City",
-    "region": "State",
-    "country": "Country",
-    "postcode": "Postcode",
-}
+_REMEMBERED = 4096  # a shop's orders hold the same few things again and again
+_BILLING = frozenset({"billing"})
+_DELIVERY = frozenset({"shipping", "delivery"})
 
-
-class _Place:
-    """One of an order's two addresses: the kinds of address that it is, and where its parts come from."""
-
-    def __init__(self, prefix: str, kinds: set[str]) -> None:
-        self.kinds = frozenset(kinds)
-        self.parts = [(f"{prefix}_{part}", attrgetter(element)) for part, element in _PARTS.items()]
-
-
-_BILLING = _Place("billing", {"billing"})
-_DELIVERY = _Place("delivery", {"shipping", "delivery"})
+_word = lru_cache(_REMEMBERED)(clean)
+"""`clean` for what is one of a few words: a status, a type, a website."""
 
 
 class OrderMapper:
@@ -79,9 +65,9 @@ class OrderMapper:
         if status not in self._statuses:
             return Mapped(None, Reason.REMOVED)
         products, subtotal, whole = self._lines(tree, notes)
-        freight = _sum("delivery_total", (order.FreightTotal for order in tree.orders))
-        discount = _sum("discount_amount", (order.DiscountTotal for order in tree.orders))
-        if not any(product["qty"] for product in products):
+        freight = _sum("delivery_total", [order.FreightTotal for order in tree.orders])
+        discount = _sum("discount_amount", [order.DiscountTotal for order in tree.orders])
+        if not products[0]["qty"]:  # then none has one
             discount = _ZERO
         total = None
         if whole and len(tree.orders) == 1:
@@ -100,8 +86,8 @@ class OrderMapper:
             "purchase_date": required("purchase_date", self._times.instant, root.OrderDate),
             "order_status": status,
             "delivery_method": notes.text("delivery_method", root.DeliveryMethod),
-            "billing_address": _address(_BILLING, addresses, notes),
-            "delivery_address": _address(_DELIVERY, addresses, notes),
+            "billing_address": _billing(_address(_BILLING, addresses), notes),
+            "delivery_address": _delivery(_address(_DELIVERY, addresses), notes),
             "products": products,
         }
         return Mapped(document, None, tuple(notes))
@@ -120,69 +106,115 @@ class OrderMapper:
             try:
                 qty = quantity(line.Quantity)
                 field = "unit_price"
-                price = money(line.UnitPrice)
+                price = _price(line.UnitPrice)
                 field = "unit_discount"
-                discount = money(line.UnitDiscount) or _ZERO
+                discount = money(line.UnitDiscount)
             except BadValue as bad:
                 raise InvalidRecord(f"lines[{index}].{field}", bad.code) from bad
             if qty is None or price is None:
                 raise InvalidRecord(
                     f"lines[{index}].{'quantity' if qty is None else 'unit_price'}", "missing"
                 )
-            dropped = clean(line.StatusCode) in self._dropped
-            product = _product(line, price, 0 if dropped else qty, notes)
-            if dropped or not qty:
-                whole = whole and not dropped
+            name, sku, product_id, problems = _item(line.Title, line.Barcode, line.ProductID)
+            notes += problems
+            exact, double = price
+            product = {"name": name, "sku": sku, "price": double, "qty": qty, "product_id": product_id}
+            if _word(line.StatusCode) in self._dropped:
+                product["qty"] = 0
+                whole = False
+                left.append(product)
+            elif not qty:
                 left.append(product)
             else:
                 kept.append(product)
-                subtotal = EXACT.fma(qty, EXACT.subtract(price, discount), subtotal)
+                subtotal = EXACT.fma(qty, EXACT.subtract(exact, discount) if discount else exact, subtotal)
         if not kept and not left:
             raise InvalidRecord("lines", "missing")
         return kept or left, subtotal, whole
 
     def _currency(self, order: Order) -> str:
-        currency = self._currencies.get(clean(order.Website) or self._default)
+        currency = self._currencies.get(_word(order.Website) or self._default)
         if currency is None:
             raise InvalidRecord("currency", "unknown_website")
         return currency
 
 
-def _product(line: OrderLine, price: Decimal, qty: int, notes: Notes) -> Document:
-    if not (line.Barcode or "").strip():
+@lru_cache(_REMEMBERED)
+def _price(raw: str | None) -> tuple[Decimal, float] | None:
+    """A unit price, exact and as it is sent."""
+    price = money(raw)
+    return None if price is None else (price, float(price))
+
+
+@lru_cache(_REMEMBERED)
+def _item(
+    title: str | None, barcode: str | None, product_id: str | None
+) -> tuple[str | None, str, str | None, tuple[tuple[str, str], ...]]:
+    """What a line sells: name, sku, the product's id, and what is to be noted."""
+    notes = Notes()
+    if not (barcode or "").strip():
         notes.append(("lines[].sku", "missing"))
-    sku = notes.optional("lines[].sku", identity, line.Barcode) or UNKNOWN_SKU
+    sku = notes.optional("lines[].sku", identity, barcode) or UNKNOWN_SKU
+    name = notes.fit("lines[].name", clean_title(title) or sku)
+    return name, sku, notes.optional("lines[].product_id", identity, product_id), tuple(notes)
+
+
+def _address(kinds: frozenset[str], addresses: Iterable[Address]) -> Address | None:
+    """The first address of these kinds that says anything."""
+    for address in addresses:
+        if (_word(address.Type) or "").lower() in kinds and (
+            clean(address.Street)
+            or clean(address.Suburb)
+            or clean(address.City)
+            or clean(address.State)
+            or clean(address.Country)
+            or clean(address.Postcode)
+        ):
+            return address
+    return None
+
+
+def _billing(address: Address | None, notes: Notes) -> Document | None:
+    if address is None:
+        return None
     return {
-        "name": notes.fit("lines[].name", clean_title(line.Title) or sku),
-        "sku": sku,
-        "price": float(price),
-        "qty": qty,
-        "product_id": notes.optional("lines[].product_id", identity, line.ProductID),
+        "billing_address_1": notes.text("billing_address_1", address.Street),
+        "billing_address_2": notes.text("billing_address_2", address.Suburb),
+        "billing_city": notes.text("billing_city", address.City),
+        "billing_region": notes.text("billing_region", address.State),
+        "billing_country": notes.text("billing_country", address.Country),
+        "billing_postcode": notes.text("billing_postcode", address.Postcode),
     }
 
 
-def _address(place: _Place, addresses: Iterable[Address], notes: Notes) -> Document | None:
-    """The first address of the place's kinds that says anything."""
-    for address in addresses:
-        if (clean(address.Type) or "").lower() in place.kinds:
-            found = {name: notes.text(name, read(address)) for name, read in place.parts}
-            if any(found.values()):
-                return found
-    return None
+def _delivery(address: Address | None, notes: Notes) -> Document | None:
+    if address is None:
+        return None
+    return {
+        "delivery_address_1": notes.text("delivery_address_1", address.Street),
+        "delivery_address_2": notes.text("delivery_address_2", address.Suburb),
+        "delivery_city": notes.text("delivery_city", address.City),
+        "delivery_region": notes.text("delivery_region", address.State),
+        "delivery_country": notes.text("delivery_country", address.Country),
+        "delivery_postcode": notes.text("delivery_postcode", address.Postcode),
+    }
 
 
 def _sum(field: str, amounts: Iterable[str | None]) -> Decimal:
     total = _ZERO
     try:
-        for amount in amounts:
-            total = EXACT.add(total, money(amount) or _ZERO)
+        for text in amounts:
+            amount = money(text)
+            if amount:
+                total = EXACT.add(total, amount)
     except BadValue as bad:
         raise InvalidRecord(field, bad.code) from bad
     return total
 
 
 def _cents(field: str, amount: Decimal) -> float:
-    rounded = amount.quantize(_CENT, ROUND_HALF_EVEN, EXACT)
-    if abs(rounded) >= _MAX_AMOUNT:
+    if not amount.same_quantum(_CENT):
+        amount = amount.quantize(_CENT, ROUND_HALF_EVEN, EXACT)
+    if abs(amount) >= _MAX_AMOUNT:
         raise InvalidRecord(field, "out_of_range")
-    return float(rounded) + 0.0  # an amount of -0.00 is 0.00
+    return float(amount) + 0.0  # an amount of -0.00 is 0.00
