@@ -89,39 +89,43 @@ class Intake:
     def _take_one(self, message: Message) -> None:
         entity = self._entities[message.topic() or ""]
         headers = headers_of(message)
+        key, version, lane, reason, email = "", _UNKNOWN, Lane.BULK, None, None
+        trouble: InvalidRecord | None = None
+        try:
+            key = _key(message.key())
+            version, lane, reason = version_of(headers)
+            email = self._email(entity, key, message.value())
+        except InvalidRecord as error:
+            trouble = error
         record = Pending(
             entity,
-            key="",
-            version=_UNKNOWN,
-            lane=Lane.BULK,
-            payload=message.value(),
+            key,
+            version,
+            lane,
+            message.value(),
+            email=email,
             headers=packed_headers(headers),
             topic=message.topic(),
             partition=message.partition() or 0,
             offset=message.offset() or 0,
         )
-        try:
-            record = replace(record, key=_key(message.key()))
-            version, lane, reason = version_of(headers)
-            record = replace(record, version=version, lane=lane)
-            record = replace(record, email=self._email(record))
-        except InvalidRecord as error:
-            self._refuse(record, message.key(), error)
-            return
-        self._put(record, reason)
+        if trouble is None:
+            self._put(record, reason)
+        else:
+            self._refuse(record, message.key(), trouble)
 
-    def _email(self, record: Pending) -> str | None:
+    def _email(self, entity: Entity, key: str, payload: bytes | None) -> str | None:
         """An order's e-mail.
 
         Raises:
             InvalidRecord: the payload can't be read, or is another key's.
         """
-        if record.payload is None:
+        if payload is None:
             return None
-        document = self._codec.decode(record.entity, record.payload)
-        if document[_ID[record.entity]] != record.key:
+        document = self._codec.decode(entity, payload)
+        if document[_ID[entity]] != key:
             raise InvalidRecord("key", "mismatch")
-        return str(document["email"]) if record.entity is Entity.ORDERS else None
+        return str(document["email"]) if entity is Entity.ORDERS else None
 
     def _refuse(self, record: Pending, key: bytes | None, error: InvalidRecord) -> None:
         """Before it costs a call, a record that can't be read is a dead letter."""

@@ -1,6 +1,5 @@
 """What the loader writes down in Kafka: intents, fates, attempts, dead letters, and how far it has come."""
 
-import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -166,8 +165,7 @@ class Ledger:
         """
         if record.topic is None:
             raise ValueError("only a record that came from a topic can be a dead letter")
-        headers: list[tuple[str, str]] = msgspec.json.decode(record.headers)
-        original = [(name, base64.b64decode(value)) for name, value in headers]
+        original: list[tuple[str, bytes]] = msgspec.msgpack.decode(record.headers)
         instance = self._settings.instance_id
         origin = Origin(record.topic, record.partition, record.offset, SERVICE, instance, "deliver", __name__)
         topic = dlq_topic(record.topic.removeprefix(self._settings.topic_prefix))
@@ -196,4 +194,4 @@ class Ledger:
 
 def packed_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
     """A record's headers, to be kept beside it in the pending table."""
-    return msgspec.json.encode([[name, base64.b64encode(value or b"").decode()] for name, value in headers])
+    return msgspec.msgpack.encode([(name, value or b"") for name, value in headers])

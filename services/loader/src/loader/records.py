@@ -35,7 +35,7 @@ class Pending:
     payload: bytes | None
     bare: bool = False
     email: str | None = None
-    headers: bytes = b"[]"
+    headers: bytes = b"\x90"
     topic: str | None = None
     partition: int = -1
     offset: int = -1
