@@ -1,10 +1,12 @@
 """Writing: the events of a page, what is remembered of them, and how far the feed has come, all or nothing."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
 from estarsync_core import topics
 from estarsync_core.clock import Clock
@@ -21,6 +23,7 @@ from extractor.state import SourceState
 
 _RAW_REVISION = 0
 _encode = msgspec.json.encode
+_log = structlog.get_logger()
 
 
 class PublishFailed(EstarsyncError):  # noqa: N818 - named for what happened
@@ -147,5 +150,8 @@ class Publisher:
         self._metrics.unchanged.labels(entity).inc(page.changes.unchanged)
         self._metrics.events.labels(entity, lane).inc(len(page.changes.events))
         self._metrics.sequence.labels(entity).set(self._checkpoints[entity].sequence)
-        for code in dead.values():
-            self._metrics.extract_dead.labels(entity, code).inc()
+        codes = Counter(dead.values())
+        for code, number in codes.items():
+            self._metrics.extract_dead.labels(entity, code).inc(number)
+        if codes:
+            _log.warning("dead_letters", entity=entity, codes=dict(codes))
