@@ -19,11 +19,12 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 class Health:
     """What a service says of itself.
 
-    The main loop calls `beat` on every turn; one that has not for `stall_after` seconds is not alive.
+    The main loop calls `beat` on every turn; one that has not for `stall_after` seconds is not alive. That is
+    longer than the longest call that a turn may wait for (121 s).
     Neither answer depends on eStar, Dotdigital or Kafka being up: restarting us heals nobody else.
     """
 
-    def __init__(self, clock: Clock, stall_after: float = 120.0) -> None:
+    def __init__(self, clock: Clock, stall_after: float = 300.0) -> None:
         self._clock = clock
         self._stall_after = stall_after
         self._last_beat = clock.monotonic()
