@@ -17,6 +17,7 @@ Writer = Callable[[Document], bytes]
 
 _INT = 2**31
 _LONG = 2**63
+_SIX, _SEVEN = 2**35, 2**42  # from here on it takes six bytes, and seven
 _LENGTHS = 4096  # encoded lengths of texts that are looked up; a longer text is fastavro's
 _SMALL = 1024  # numbers whose encoding is looked up
 
@@ -45,6 +46,17 @@ def _varint(number: int) -> bytes:
     if not -_LONG <= number < _LONG:
         raise OverflowError(number)
     rest = (number << 1) ^ (number >> 63)
+    if _SIX <= rest < _SEVEN:  # a moment of our times, in milliseconds
+        return bytes(
+            (
+                rest & 0x7F | 0x80,
+                rest >> 7 & 0x7F | 0x80,
+                rest >> 14 & 0x7F | 0x80,
+                rest >> 21 & 0x7F | 0x80,
+                rest >> 28 & 0x7F | 0x80,
+                rest >> 35,
+            )
+        )
     out = bytearray()
     while rest > 0x7F:  # noqa: PLR2004 - seven bits a byte
         out.append(rest & 0x7F | 0x80)
@@ -138,7 +150,7 @@ class _Source:
         self._check(f"type({name}) is list", depth)
         self._line(f"{out} = b'\\0'", depth)
         self._line(f"if {name}:", depth)
-        self._line(f"{out} = [varint(len({name}))]", depth + 1)
+        self._line(f"{out} = [SMALL.get(len({name})) or varint(len({name}))]", depth + 1)
         self._line(f"for {item} in {name}:", depth + 1)
         parts = self._value(items, item, depth + 2)
         self._line(f"{out}.append({_joined(parts)})", depth + 2)

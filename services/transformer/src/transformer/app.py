@@ -45,7 +45,13 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
     )
     with ExitStack() as stack:
         consumer = Consumer(
-            {**consumer_config(settings, GROUP), "partition.assignment.strategy": "cooperative-sticky"}
+            {
+                **consumer_config(settings, GROUP),
+                "partition.assignment.strategy": "cooperative-sticky",
+                # What one answer of a broker brings is held unpacked: several times as much as this.
+                "fetch.message.max.bytes": 131_072,
+                "fetch.max.bytes": 2_097_152,
+            }
         )
         stack.callback(consumer.close)
         inputs = raw_topics(settings)

@@ -120,24 +120,32 @@ class Loop:
         tally = Tally()
         finished: dict[Place, int] = {}
         done = 0
-        begun = self._clock.monotonic()
+        handle, produce, now = self._handler.handle, self._producer.produce, self._clock.monotonic
+        begun = now()
         with self._producer.transaction():
             for message in messages:
-                if self._clock.monotonic() - begun > _MAPPING_SECONDS:
+                if now() - begun > _MAPPING_SECONDS:
                     break
                 done += 1
-                finished[_place(message)] = _next_offset(message)
+                topic, partition = place = _place(message)
+                offset = message.offset() or 0
                 if message.error() is None:
-                    output = self._handler.handle(_event(message))
-                    self._producer.produce(output.topic, output.key, output.value, output.headers)
-                    tally.add(message.topic() or "", output)
+                    output = handle(
+                        RawEvent(
+                            topic, partition, offset, message.key(), message.value(), headers_of(message)
+                        )
+                    )
+                    produce(output.topic, output.key, output.value, output.headers)
+                    tally.add(topic, output)
+                    offset += 1
+                finished[place] = offset  # where reading goes on; an end says it itself
             self._producer.send_offsets(
                 [TopicPartition(topic, partition, offset) for (topic, partition), offset in finished.items()],
                 self._consumer,
             )
-            mapped = self._clock.monotonic()
+            mapped = now()
         self._metrics.batch_seconds.labels("map").observe(mapped - begun)
-        self._metrics.batch_seconds.labels("commit").observe(self._clock.monotonic() - mapped)
+        self._metrics.batch_seconds.labels("commit").observe(now() - mapped)
         tally.count(self._metrics)
         self._committed.update(finished)
         for (topic, partition), offset in finished.items():
@@ -225,15 +233,3 @@ def _no_way_back(error: KafkaException) -> Stop:
 
 def _place(message: Message) -> Place:
     return message.topic() or "", message.partition() or 0
-
-
-def _next_offset(message: Message) -> int:
-    """Where reading goes on after a record; an end says it itself."""
-    offset = message.offset() or 0
-    return offset + 1 if message.error() is None else offset
-
-
-def _event(message: Message) -> RawEvent:
-    topic, partition = _place(message)
-    key, value = message.key(), message.value()
-    return RawEvent(topic, partition, message.offset() or 0, key, value, headers_of(message))

@@ -16,5 +16,5 @@ class Settings(ServiceSettings):
     """
 
     tenant_profile: Path
-    transformer_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    transformer_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 2000
     transformer_batch_seconds: Annotated[float, Field(gt=0, le=5)] = 0.25

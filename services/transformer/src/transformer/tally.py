@@ -21,11 +21,13 @@ class Tally:
 
     def add(self, topic: str, output: Output) -> None:
         """Note what a record of an input topic has become."""
-        self._outcomes[output.entity, output.outcome] += 1
-        if output.outcome == DEAD_LETTER:
+        entity, outcome = output.entity, output.outcome
+        self._outcomes[entity, outcome] += 1
+        if outcome == DEAD_LETTER:
             self._dead[topic, output.code] += 1
-        for field, code in output.dropped:
-            self._dropped[output.entity, field, code] += 1
+        if output.dropped:
+            for field, code in output.dropped:
+                self._dropped[entity, field, code] += 1
 
     def count(self, metrics: Metrics) -> None:
         """Add everything to the metrics, and log the dead letters by reason."""

@@ -117,8 +117,7 @@ def boolean(raw: str | None) -> bool | None:
     raise BadValue("not_a_boolean")
 
 
-@lru_cache(_REMEMBERED)
-def money(raw: str | None) -> Decimal | None:
+def amount(raw: str | None) -> Decimal | None:
     """An exact amount: `19.95`, `-3`, `1,299.00`, `$19.95`.
 
     Codes: `not_a_number`; `ambiguous_number` where a comma could mean two things (`1,299`, `19,95`);
@@ -142,6 +141,10 @@ def money(raw: str | None) -> Decimal | None:
     if len(value.as_tuple().digits) > _DOUBLE_DIGITS:
         raise BadValue("too_precise")
     return value
+
+
+money = lru_cache(_REMEMBERED)(amount)
+"""`amount`, for prices and whatever else repeats."""
 
 
 @lru_cache(_REMEMBERED)

@@ -1,7 +1,5 @@
 """The one entry to the mapping: a profile compiled once, then a pure function of each record."""
 
-from typing import assert_never
-
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.mapping import contacts, products
@@ -26,6 +24,11 @@ class Mapper:
         self.contact = ContactMapper(profile).map
         self.product = ProductMapper(profile).map
         self.order = OrderMapper(profile).map
+        self._maps = {
+            Entity.CONTACTS: self.contact,
+            Entity.PRODUCTS: self.product,
+            Entity.ORDERS: self.order,
+        }
 
     def record(self, entity: Entity, key: str, value: bytes) -> Mapped:
         """Map one raw event.
@@ -38,11 +41,4 @@ class Mapper:
         Raises:
             InvalidRecord: the record can't be used; nothing else is raised, whatever the bytes are.
         """
-        match entity:
-            case Entity.CONTACTS:
-                return self.contact(key, value)
-            case Entity.PRODUCTS:
-                return self.product(key, value)
-            case Entity.ORDERS:
-                return self.order(key, value)
-        assert_never(entity)
+        return self._maps[entity](key, value)

@@ -14,7 +14,17 @@ from estarsync_core.entities import Reason
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.records import Address, Order, OrderTree
 from estarsync_core.keys import canonical_email
-from estarsync_core.mapping.fields import EXACT, BadValue, Notes, Times, identity, money, quantity, required
+from estarsync_core.mapping.fields import (
+    EXACT,
+    BadValue,
+    Notes,
+    Times,
+    amount,
+    identity,
+    money,
+    quantity,
+    required,
+)
 from estarsync_core.mapping.raw import decode
 from estarsync_core.mapping.result import Document, Mapped
 from estarsync_core.mapping.text import clean, clean_title
@@ -25,7 +35,7 @@ UNKNOWN_SKU = "unknown"
 _ZERO = Decimal(0)
 _CENT = Decimal("0.01")
 _MAX_AMOUNT = Decimal(10) ** 13  # with two decimals, as many digits as a double keeps
-_REMEMBERED = 4096  # a shop's orders hold the same few things again and again
+_REMEMBERED = 8192  # a shop's orders hold the same few things again and again
 _BILLING = frozenset({"billing"})
 _DELIVERY = frozenset({"shipping", "delivery"})
 
@@ -71,7 +81,7 @@ class OrderMapper:
             discount = _ZERO
         total = None
         if whole and len(tree.orders) == 1:
-            total = notes.optional("order_total", money, root.Total)
+            total = notes.optional("order_total", amount, root.Total)
         if total is None:
             total = EXACT.subtract(EXACT.add(subtotal, freight), discount)
         addresses = root.Addresses or ()
@@ -204,17 +214,17 @@ def _sum(field: str, amounts: Iterable[str | None]) -> Decimal:
     total = _ZERO
     try:
         for text in amounts:
-            amount = money(text)
-            if amount:
-                total = EXACT.add(total, amount)
+            value = money(text)
+            if value:
+                total = EXACT.add(total, value)
     except BadValue as bad:
         raise InvalidRecord(field, bad.code) from bad
     return total
 
 
-def _cents(field: str, amount: Decimal) -> float:
-    if not amount.same_quantum(_CENT):
-        amount = amount.quantize(_CENT, ROUND_HALF_EVEN, EXACT)
-    if abs(amount) >= _MAX_AMOUNT:
+def _cents(field: str, value: Decimal) -> float:
+    if not value.same_quantum(_CENT):
+        value = value.quantize(_CENT, ROUND_HALF_EVEN, EXACT)
+    if abs(value) >= _MAX_AMOUNT:
         raise InvalidRecord(field, "out_of_range")
-    return float(amount) + 0.0  # an amount of -0.00 is 0.00
+    return float(value) + 0.0  # an amount of -0.00 is 0.00

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -71,7 +71,7 @@ class TransactionalProducer:
         """Add a record to the open transaction; blocks while the send buffer is full."""
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=[*headers] if headers else None)
+                self._producer.produce(topic, value, key, headers=cast("Any", headers))
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as error:
