@@ -1,20 +1,24 @@
 """The proof: the shop's own truth, what was sent, and what Dotdigital holds, side by side."""
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import httpx
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from estarsync_core.clock import Clock
+from estarsync_core.deadletters import CODE, FIELD
 from estarsync_core.entities import Entity
 from estarsync_core.keys import record_key
 from estarsync_core.topics import EXTRACT_DLQ, dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings, connect
 from estarsync_runtime.dotdigital.provisioning import existing
+from estarsync_runtime.kafka.messages import headers_of
 from estarsync_runtime.kafka.restore import read_topics
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.reconcile import Comparison, Reconciler
@@ -28,14 +32,14 @@ class Proof:
     Attributes:
         entities: the comparison of each; what the shop has and nobody sent counts as missing, what was sent and
             the shop does not have as extra.
-        dead_letters: records that could not be used, each in a dead-letter topic with its reason.
+        dead_letters: records that could not be used, by reason; each is in a dead-letter topic.
         filtered: records that the profile keeps out, such as unpaid orders.
         revenue_shop: the sum of the order totals in the shop.
         revenue_dotdigital: the sum of the order totals at Dotdigital.
     """
 
     entities: dict[Entity, Comparison] = field(default_factory=dict)
-    dead_letters: dict[Entity, int] = field(default_factory=dict)
+    dead_letters: dict[Entity, Counter[str]] = field(default_factory=dict)
     filtered: dict[Entity, int] = field(default_factory=dict)
     revenue_shop: Decimal = Decimal(0)
     revenue_dotdigital: Decimal = Decimal(0)
@@ -56,7 +60,8 @@ class Proof:
                     "different": each.different,
                     "missing": each.missing,
                     "extra": each.extra,
-                    "dead_letters": self.dead_letters[name],
+                    "dead_letters": self.dead_letters[name].total(),
+                    "dead_letter_reasons": dict(self.dead_letters[name]),
                     "filtered": self.filtered[name],
                 }
                 for name, each in self.entities.items()
@@ -113,14 +118,19 @@ def _add_shop_side(result: Comparison, sent: set[str], wanted: set[str]) -> None
         result.note(key, "extra", [])
 
 
-def _dead_letters(kafka: KafkaSettings) -> dict[Entity, int]:
-    counts = dict.fromkeys(Entity, 0)
+def _dead_letters(kafka: KafkaSettings) -> dict[Entity, Counter[str]]:
+    """The dead letters of each entity, counted by reason."""
+    found: dict[Entity, Counter[str]] = {entity: Counter() for entity in Entity}
     for entity in Entity:
         topics = [kafka.topic(dlq_topic(name)) for name in (raw_topic(entity), typed_topic(entity))]
-        counts[entity] += sum(1 for _ in read_topics(kafka, topics))
+        for message in read_topics(kafka, topics):
+            facts = dict(headers_of(message))
+            field, code = (facts.get(name) or b"" for name in (FIELD, CODE))
+            found[entity][f"{field.decode()}: {code.decode()}"] += 1
     for message in read_topics(kafka, [kafka.topic(EXTRACT_DLQ)]):
-        counts[Entity((message.key() or b"").decode().partition(":")[0])] += 1
-    return counts
+        entity = Entity((message.key() or b"").decode().partition(":")[0])
+        found[entity][str(msgspec.json.decode(message.value() or b"{}").get("code"))] += 1
+    return found
 
 
 def show(proof: Proof, console: Console) -> None:
@@ -136,7 +146,7 @@ def show(proof: Proof, console: Console) -> None:
             each.different,
             each.missing,
             each.extra,
-            proof.dead_letters[name],
+            proof.dead_letters[name].total(),
             proof.filtered[name],
         )
         table.add_row(name, *(f"{number:,}" for number in numbers))
@@ -145,10 +155,20 @@ def show(proof: Proof, console: Console) -> None:
         f"revenue: {proof.revenue_shop:,.2f} in the shop, {proof.revenue_dotdigital:,.2f} at Dotdigital",
         highlight=False,
     )
+    _show_dead_letters(proof, console)
     for name, each in proof.entities.items():
         for sample in each.samples:
             fields = f" in {', '.join(sample.fields)}" if sample.fields else ""
             console.print(f"  {name} {sample.key}: {sample.kind}{fields}", markup=False, highlight=False)
+
+
+def _show_dead_letters(proof: Proof, console: Console) -> None:
+    if not any(letters for letters in proof.dead_letters.values()):
+        return
+    console.print("dead letters, with their reason:", highlight=False)
+    for name, letters in proof.dead_letters.items():
+        for reason, count in sorted(letters.items()):
+            console.print(f"  {count:,} of {name}: {reason}", markup=False, highlight=False)
 
 
 def fetch_truth(http: httpx.Client, shop: str) -> dict[str, Any]:
