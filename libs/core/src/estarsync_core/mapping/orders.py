@@ -75,10 +75,10 @@ class OrderMapper:
         if status not in self._statuses:
             return Mapped(None, Reason.REMOVED)
         products, subtotal, whole = self._lines(tree, notes)
-        freight = _sum("delivery_total", [order.FreightTotal for order in tree.orders])
-        discount = _sum("discount_amount", [order.DiscountTotal for order in tree.orders])
+        freight, freight_cents = _sum("delivery_total", [order.FreightTotal for order in tree.orders])
+        discount, discount_cents = _sum("discount_amount", [order.DiscountTotal for order in tree.orders])
         if not products[0]["qty"]:  # then none has one
-            discount = _ZERO
+            discount, discount_cents = _ZERO, 0.0
         total = None
         if whole and len(tree.orders) == 1:
             total = notes.optional("order_total", amount, root.Total)
@@ -90,8 +90,8 @@ class OrderMapper:
             "email": canonical_email(root.Email),
             "order_total": _cents("order_total", total),
             "order_subtotal": _cents("order_subtotal", subtotal),
-            "discount_amount": _cents("discount_amount", discount),
-            "delivery_total": _cents("delivery_total", freight),
+            "discount_amount": discount_cents,
+            "delivery_total": freight_cents,
             "currency": self._currency(root),
             "purchase_date": required("purchase_date", self._times.instant, root.OrderDate),
             "order_status": status,
@@ -210,7 +210,10 @@ def _delivery(address: Address | None, notes: Notes) -> Document | None:
     }
 
 
-def _sum(field: str, amounts: Iterable[str | None]) -> Decimal:
+def _sum(field: str, amounts: list[str | None]) -> tuple[Decimal, float]:
+    """What the amounts come to, exact and as it is sent."""
+    if len(amounts) == 1:
+        return _single(field, amounts[0])
     total = _ZERO
     try:
         for text in amounts:
@@ -219,7 +222,16 @@ def _sum(field: str, amounts: Iterable[str | None]) -> Decimal:
                 total = EXACT.add(total, value)
     except BadValue as bad:
         raise InvalidRecord(field, bad.code) from bad
-    return total
+    return total, _cents(field, total)
+
+
+@lru_cache(_REMEMBERED)
+def _single(field: str, text: str | None) -> tuple[Decimal, float]:
+    try:
+        value = amount(text) or _ZERO
+    except BadValue as bad:
+        raise InvalidRecord(field, bad.code) from bad
+    return value, _cents(field, value)
 
 
 def _cents(field: str, value: Decimal) -> float:
