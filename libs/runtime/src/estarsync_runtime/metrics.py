@@ -82,6 +82,19 @@ class Metrics:
             ["entity", "lane"],
             registry=registry,
         )
+        # Webhook receiver
+        self.webhooks = Counter(
+            "estarsync_webhooks_total",
+            "Notifications that the shop posted, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhook_seconds = Histogram(
+            "estarsync_webhook_seconds",
+            "From a notification's request to its answer.",
+            registry=registry,
+            buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
         # Transformer
         self.transformed = Counter(
             "estarsync_transformer_records_total",
