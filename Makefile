@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo alone lock clean
+.PHONY: help setup check format test test-fast demo bench-transformer alone lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: test-fast ## every test; a real Kafka is required and started where none i
 
 demo: .venv/.ready ## sync a shop through the three services and prove that both sides agree (DATA=path.csv.gz)
 	@$(BIN)/sandbox demo $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
+
+bench-transformer: .venv/.ready ## measure the transformer against the bare loop; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 alone: .venv/.ready ## install each service alone, with only its own lock, and import it
 	$(BIN)/python tools/alone.py

@@ -51,6 +51,7 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
                 # What one answer of a broker brings is held unpacked: several times as much as this.
                 "fetch.message.max.bytes": 131_072,
                 "fetch.max.bytes": 2_097_152,
+                "queued.max.messages.kbytes": 2048,
             }
         )
         stack.callback(consumer.close)

@@ -1,0 +1,40 @@
+"""`python -m bench`: run the transformer's benchmark and write its page."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.transformer import Bench, report
+from estarsync_core.errors import ConfigurationError
+from estarsync_runtime.clock import SystemClock
+from sandbox.kafka import broker
+
+_RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def main(
+    records: Annotated[int, typer.Option(help="Orders to read in each run.")] = 300_000,
+    rounds: Annotated[int, typer.Option(help="Runs of each contestant.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the orders.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where the page goes.")] = _RESULTS,
+) -> None:
+    """Measure on a real Kafka; takes minutes."""
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    try:
+        with broker(say, real=True) as kafka:
+            result = Bench(kafka.bootstrap, SystemClock(), say).run(records, rounds, seed)
+            out.write_text(report(result, kafka.description, "make bench-transformer"), encoding="utf-8")
+    except ConfigurationError as error:
+        for problem in error.problems:
+            say(problem)
+        sys.exit(2)
+    say(f"written: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
