@@ -21,6 +21,7 @@ from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeClock
+from transformer.flood import Flood, FloodLimits
 from transformer.handler import Handler
 from transformer.loop import Loop
 
@@ -34,11 +35,16 @@ HEADERS = EventHeaders(
     Entity.ORDERS, Version(1, 0), Lane.LIVE, "test", datetime(2024, 1, 1, tzinfo=UTC), typed=False
 ).encode()
 VALUE = b'{"orders":[{"ID":"1","Status":"Initiated"}]}'  # not sent: a tombstone
+BAD = b"<html>"
 Offsets = list[tuple[int, int]]
 
 
 def record(partition: int, offset: int) -> Message:
     return Message(topic=TOPIC, partition=partition, offset=offset, key=b"1", value=VALUE, headers=[*HEADERS])
+
+
+def bad(partition: int, offset: int) -> Message:
+    return Message(topic=TOPIC, partition=partition, offset=offset, key=b"1", value=BAD, headers=[*HEADERS])
 
 
 def failure(code: int, partition: int = 0, offset: int = 0, *, fatal: bool = False) -> Message:
@@ -112,7 +118,10 @@ class ScriptedProducer:
         self.offsets.append(self._offsets)
 
     def produce(self, topic: str, key: bytes, value: bytes | None, headers: RawHeaders) -> None:
-        assert (topic, key, value) == ("dotdigital.orders.v1", b"1", None)
+        assert (topic, key, value) in {
+            ("dotdigital.orders.v1", b"1", None),
+            ("estar.orders.v1.dlq", b"1", BAD),
+        }
         assert headers
         self._clock.advance(self.seconds_per_record)
         self._open += 1
@@ -135,6 +144,7 @@ class Rig:
             HANDLER,
             Metrics(self.registry),
             self.clock,
+            Flood(FloodLimits(run=3, share=0.2)),
             batch_records=100,
             batch_seconds=0.25,
         )
@@ -280,3 +290,18 @@ def test_a_fenced_process_ends() -> None:
     with pytest.raises(Fenced):
         rig.run(lambda: [record(0, 7)])
     assert not issubclass(Fenced, RetryLater)
+
+
+def test_a_run_of_dead_letters_stops_it_and_the_batch_is_not_written() -> None:
+    rig = Rig(0)
+    with pytest.raises(Stop, match=r"3 dead letters in a row, most of them not_json in estar.orders.v1"):
+        rig.run(lambda: [bad(0, 7), bad(0, 8)], lambda: [end(0, 9), bad(0, 10)])
+    assert rig.producer.offsets == [[(0, 9)]]
+
+
+def test_a_batch_that_is_read_again_counts_once_and_a_good_record_ends_a_run() -> None:
+    rig = Rig(0)
+    rig.producer.failures = [TransactionAborted("test")]
+    batch = [bad(0, 7), bad(0, 8)]
+    rig.run(lambda: batch, lambda: batch, lambda: [record(0, 9), bad(0, 10), bad(0, 11)], list)
+    assert rig.producer.records == 5

@@ -17,6 +17,7 @@ from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
+from transformer.flood import Flood, FloodLimits
 from transformer.handler import SERVICE, Handler
 from transformer.loop import Loop
 from transformer.settings import Settings
@@ -67,6 +68,7 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
             handler,
             metrics,
             clock,
+            Flood(FloodLimits(settings.transformer_dead_letter_run, settings.transformer_dead_letter_share)),
             batch_records=settings.transformer_batch_records,
             batch_seconds=settings.transformer_batch_seconds,
         )

@@ -19,7 +19,8 @@ from estarsync_runtime.kafka.messages import headers_of
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
-from transformer.handler import Handler, RawEvent
+from transformer.flood import Flood
+from transformer.handler import DEAD_LETTER, Handler, RawEvent
 from transformer.tally import Tally
 
 Place = tuple[str, int]
@@ -47,6 +48,7 @@ class Loop:
         handler: what becomes of a raw event.
         metrics: where fates are counted, once they are committed.
         clock: the time.
+        flood: stops it where nearly everything becomes a dead letter.
         batch_records: the most records of one transaction.
         batch_seconds: how long a batch waits to fill.
     """
@@ -58,6 +60,7 @@ class Loop:
         handler: Handler,
         metrics: Metrics,
         clock: Clock,
+        flood: Flood,
         *,
         batch_records: int,
         batch_seconds: float,
@@ -67,6 +70,7 @@ class Loop:
         self._handler = handler
         self._metrics = metrics
         self._clock = clock
+        self._flood = flood
         self._batch_records = batch_records
         self._batch_seconds = batch_seconds
         self._committed: dict[Place, int] = {}
@@ -77,7 +81,7 @@ class Loop:
 
         Raises:
             Fenced: a newer process with the same instance id has taken over.
-            Stop: Kafka refuses something for good.
+            Stop: Kafka refuses something for good, or nearly everything becomes a dead letter.
         """
         with translated():
             self._consumer.subscribe(
@@ -119,7 +123,8 @@ class Loop:
         """One transaction with as many of the messages as fit into its time; gives how many."""
         tally = Tally()
         finished: dict[Place, int] = {}
-        done = 0
+        done = records = 0
+        flood = self._flood.batch()
         handle, produce, now = self._handler.handle, self._producer.produce, self._clock.monotonic
         begun = now()
         with self._producer.transaction():
@@ -130,12 +135,15 @@ class Loop:
                 topic, partition = place = _place(message)
                 offset = message.offset() or 0
                 if message.error() is None:
+                    records += 1
                     output = handle(
                         RawEvent(
                             topic, partition, offset, message.key(), message.value(), headers_of(message)
                         )
                     )
                     produce(output.topic, output.key, output.value, output.headers)
+                    if output.outcome == DEAD_LETTER:
+                        flood.dead(records, topic, output.code)
                     tally.add(topic, output)
                     offset += 1
                 finished[place] = offset  # where reading goes on; an end says it itself
@@ -146,6 +154,7 @@ class Loop:
             mapped = now()
         self._metrics.batch_seconds.labels("map").observe(mapped - begun)
         self._metrics.batch_seconds.labels("commit").observe(now() - mapped)
+        flood.finish(records)
         tally.count(self._metrics)
         self._committed.update(finished)
         for (topic, partition), offset in finished.items():
