@@ -212,7 +212,9 @@ def test_no_field_of_a_customer_is_silently_dropped(customer: Record) -> None:
 
 
 @given(st.permutations([{"ID": str(number), "Email": KEY} for number in (2, 10, 9)]), st.data())
-def test_the_winner_does_not_depend_on_the_order_of_the_customers(customers: list[Record], data: st.DataObject) -> None:
+def test_the_winner_does_not_depend_on_the_order_of_the_customers(
+    customers: list[Record], data: st.DataObject
+) -> None:
     dates = data.draw(st.lists(st.sampled_from(["2024-01-01", "2024-01-02", None]), min_size=3, max_size=3))
     group = [customer | {"DateModified": when} for customer, when in zip(customers, dates, strict=True)]
     either = mapped(Entity.CONTACTS, KEY, {"customers": group})
