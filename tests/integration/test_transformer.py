@@ -117,7 +117,8 @@ def process(settings: Settings, instance: str = "one") -> Iterator[subprocess.Po
         "TOPIC_PREFIX": settings.topic_prefix,
         "TENANT_PROFILE": str(settings.tenant_profile),
         "INSTANCE_ID": instance,
-        "TRANSFORMER_BATCH_RECORDS": "100",
+        "TRANSFORMER_BATCH_RECORDS": "10",  # slow enough to be killed in mid-stream
+        "SCHEMA_REGISTRY_URL": settings.schema_registry_url or "",
     }
     with subprocess.Popen([sys.executable, "-m", "transformer"], env=env) as it:
         try:
@@ -147,7 +148,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = CLOCK.monotonic() + seconds
     while not condition():
         assert CLOCK.monotonic() < deadline, "it did not happen in time"
-        CLOCK.sleep(0.2)
+        CLOCK.sleep(0.05)
 
 
 def lag(settings: Settings) -> int:

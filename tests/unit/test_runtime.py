@@ -28,7 +28,7 @@ def environment(monkeypatch):
 
 def test_every_wrong_variable_is_named_at_once(environment):
     environment("HTTP_PORT", "99999")
-    environment("SCHEMA_REGISTRY_URL", "http://registry:8081")
+    environment("SCHEMA_REGISTRY_URL", "registry:8081")
     environment("LOG_LEVEL", "LOUD")
     with pytest.raises(ConfigurationError) as error:
         load(ServiceSettings)

@@ -19,7 +19,7 @@ from estarsync_core.dotdigital.payloads import contact_entry, insight_record
 from estarsync_core.entities import Entity
 from estarsync_core.keys import record_key
 from estarsync_core.topics import DELIVERED, typed_topic
-from estarsync_runtime.avro import AvroCodec
+from estarsync_runtime.avro import codec_for
 from estarsync_runtime.dotdigital.client import DotdigitalClient
 from estarsync_runtime.dotdigital.provisioning import Account
 from estarsync_runtime.dotdigital.readback import read_contacts, read_records
@@ -92,7 +92,7 @@ class Reconciler:
         self._settings = settings
         self._client = client
         self._account = account
-        self._codec = AvroCodec()
+        self._codec = codec_for(settings)
         self._folder = TemporaryDirectory(prefix="reconcile-")
         self._db = sqlite3.connect(Path(self._folder.name) / "expected.sqlite", isolation_level=None)
         self._db.executescript(_SCHEMA)

@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,10 +35,13 @@ class KafkaSettings(BaseSettings):
 
     @field_validator("schema_registry_url")
     @classmethod
-    def _not_yet(cls, value: str | None) -> str | None:
-        if value:
-            raise ValueError("a schema registry is not supported yet; unset it to use the bundled schemas")
-        return None
+    def _web_address(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
+            raise ValueError("give the registry's URL, such as http://registry:8081, or unset it")
+        return value
 
     def topic(self, name: str) -> str:
         """A declared topic's name on this cluster."""

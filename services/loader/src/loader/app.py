@@ -15,7 +15,7 @@ from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
-from estarsync_runtime.avro import AvroCodec
+from estarsync_runtime.avro import codec_for
 from estarsync_runtime.dotdigital.connect import connect
 from estarsync_runtime.dotdigital.provisioning import provision
 from estarsync_runtime.kafka.config import consumer_config, producer_config
@@ -81,7 +81,7 @@ def build(
         stack.callback(table.close)
         send_offsets = partial(producer.send_offsets, consumer=consumer)
         ledger = Ledger(settings, producer, send_offsets, clock, beat)
-        codec = AvroCodec()
+        codec = codec_for(settings)
         calls = ThreadedCalls(_CALLS_AT_ONCE)
         stack.callback(calls.close)
         engine = Engine(

@@ -10,7 +10,7 @@ from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
 from estarsync_core.mapping.mapper import Mapper
 from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
-from estarsync_runtime.avro import AvroCodec
+from estarsync_runtime.avro import codec_for
 from estarsync_runtime.kafka.config import consumer_config, producer_config
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of
@@ -36,11 +36,13 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
         metrics: what is shown.
 
     Raises:
-        ConfigurationError: the profile can't be read or mapped by, or topics are missing.
+        ConfigurationError: the profile can't be read or mapped by, topics are missing, or the schema registry refuses.
+        RetryLater: Kafka or the schema registry does not answer.
     """
+    codec = codec_for(settings)
     handler = Handler(
         Mapper(read_profile(settings.tenant_profile)),
-        AvroCodec(),
+        codec,
         settings.topic_prefix,
         settings.instance_id,
     )
@@ -59,6 +61,7 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
         inputs = raw_topics(settings)
         outputs = [settings.topic(typed_topic(entity)) for entity in Entity]
         partitions_of(consumer, inputs + outputs + [dlq_topic(topic) for topic in inputs])
+        codec.register({entity: settings.topic(typed_topic(entity)) for entity in Entity})
         producer = TransactionalProducer(
             producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"), clock
         )
