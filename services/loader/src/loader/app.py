@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
-from estarsync_core.errors import ConfigurationError
+from estarsync_core.errors import ConfigurationError, RetryLater
 from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
 from estarsync_runtime.avro import codec_for
 from estarsync_runtime.dotdigital.connect import connect
@@ -40,6 +40,8 @@ from loader.table import Table
 GROUP = f"estarsync-{SERVICE}"
 _CALLS_AT_ONCE = 8
 _TIMEOUT = 15.0
+_COORDINATOR_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
 _BEAT_EVERY = 1000
 _log = structlog.get_logger()
 
@@ -73,10 +75,11 @@ def build(
         beat()
         consumer = Consumer(consumer_config(settings, GROUP))
         stack.callback(consumer.close)
-        partitions = partitions_of(consumer, _inputs(settings))
-        partitions_of(consumer, _outputs(settings))
+        inputs = _inputs(settings)
+        found = partitions_of(consumer, inputs + _outputs(settings))
+        partitions = [each for each in found if each.topic in inputs]
         producer = TransactionalProducer(producer_config(settings, GROUP), clock)
-        _begin_at_committed(consumer, partitions)
+        _begin_at_committed(consumer, partitions, clock)
         table = Table(folder)
         stack.callback(table.close)
         send_offsets = partial(producer.send_offsets, consumer=consumer)
@@ -136,20 +139,33 @@ def _folder(settings: Settings) -> Path:
     return folder
 
 
-def _begin_at_committed(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+def _begin_at_committed(consumer: Consumer, partitions: list[TopicPartition], clock: Clock) -> None:
     """Read every partition of the typed topics from where the last loader had settled everything.
 
     There is one active loader, so it takes all partitions itself: no rebalance, no pause. A newer loader fences
     it through the producer.
     """
+    begin = [
+        TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else start.offset)
+        for start, at in zip(partitions, _committed(consumer, partitions, clock), strict=True)
+    ]
     with translated():
-        committed = consumer.committed(partitions, timeout=_TIMEOUT)
-        consumer.assign(
-            [
-                TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else start.offset)
-                for start, at in zip(partitions, committed, strict=True)
-            ]
-        )
+        consumer.assign(begin)
+
+
+def _committed(consumer: Consumer, partitions: list[TopicPartition], clock: Clock) -> list[TopicPartition]:
+    deadline = clock.monotonic() + _COORDINATOR_SECONDS
+    while True:
+        try:
+            with translated():
+                found: list[TopicPartition] = consumer.committed(partitions, timeout=_TIMEOUT)
+                return found
+        except RetryLater as error:
+            # A broker that has just started does not know the group's coordinator for a moment.
+            if clock.monotonic() > deadline:
+                raise
+            _log.warning("kafka_error", reason=str(error))
+            clock.sleep(_RETRY_SECONDS)
 
 
 def _restore(settings: KafkaSettings, table: Table, beat: Callable[[], None]) -> None:
