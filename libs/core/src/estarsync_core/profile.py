@@ -67,6 +67,16 @@ class Records(_Part):
     rename: dict[str, str]
 
 
+class Notifications(_Part):
+    """What a notification is called in the events operation, and what names an order in its message."""
+
+    subscriber: str
+    sequence: str
+    type: str
+    message: str
+    order_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Windows(_Part):
     """How time is cut when changes are listed."""
 
@@ -147,6 +157,7 @@ class TenantProfile(_Part):
     history_start: date
     soap: Soap
     records: Records
+    notifications: Notifications
     windows: Windows
     cadences: Cadences
     websites: Annotated[dict[str, Website], Field(min_length=1)]

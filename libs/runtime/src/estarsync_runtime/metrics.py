@@ -82,6 +82,17 @@ class Metrics:
             ["entity", "lane"],
             registry=registry,
         )
+        self.notifications = Counter(
+            "estarsync_extractor_notifications_total",
+            "Notifications read, by what they were (received, duplicate, recovered, lost, unreadable).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.notifications_missing = Gauge(
+            "estarsync_extractor_notifications_missing",
+            "Notifications that their numbers show to be missing, and that the shop is asked for.",
+            registry=registry,
+        )
         # Webhook receiver
         self.webhooks = Counter(
             "estarsync_webhooks_total",

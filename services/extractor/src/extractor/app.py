@@ -24,7 +24,9 @@ from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
 from extractor.contacts import contacts
 from extractor.feeds import Feed, SnapshotFeed, Surroundings, WindowFeed
+from extractor.inbox import kafka_inbox
 from extractor.loop import Loop
+from extractor.notifications import CADENCE, NotificationFeed
 from extractor.orders import orders
 from extractor.products import products
 from extractor.publisher import Publisher, PublishFailed
@@ -62,7 +64,11 @@ def build(
         stack.callback(state.close)
         publisher = Publisher(settings, producer, state, restore(settings, state), clock, metrics)
         cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
-        feeds = feeds_of(source, state, Surroundings(publisher, profile, clock, metrics), cadences)
+        around = Surroundings(publisher, profile, clock, metrics)
+        inbox = stack.enter_context(kafka_inbox(settings, producer))
+        told = NotificationFeed(orders(source, state, profile), around, inbox, source.retrieve_events)
+        feeds = [told, *feeds_of(source, state, around, cadences)]
+        cadences[told.name] = CADENCE
         yield Loop(feeds, cadences, state, clock=clock, rng=_rng(), metrics=metrics)
 
 
@@ -154,7 +160,9 @@ def serve(settings: Settings, context: Context) -> None:
 
 
 def _topic_problems(settings: Settings) -> list[str]:
-    names = [settings.topic(spec.name) for spec in declared_topics() if _SERVICE in spec.writers]
+    names = [
+        settings.topic(spec.name) for spec in declared_topics() if _SERVICE in (*spec.writers, *spec.readers)
+    ]
     consumer = Consumer(consumer_config(settings, "estarsync-extractor"))
     try:
         partitions_of(consumer, names)

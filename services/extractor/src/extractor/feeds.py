@@ -94,6 +94,11 @@ class Feed(ABC):
         return True
 
     @property
+    def counted(self) -> bool:
+        """Whether its runs are few enough to count all keys after each."""
+        return True
+
+    @property
     def rest(self) -> float:
         """Seconds to wait after a start of the process before the first run."""
         return 0.0

@@ -91,7 +91,8 @@ class Loop:
         slot.failures = 0
         if ended:
             slot.due = self._clock.monotonic() + slot.cadence
-            self._show_keys(slot.feed)
+            if slot.feed.counted:
+                self._show_keys(slot.feed)
         self._progress(slot.feed)
         return 0.0
 

@@ -1,7 +1,7 @@
 """Writing: the events of a page, what is remembered of them, and how far the feed has come, all or nothing."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from estarsync_core.entities import Entity, Lane, Version
 from estarsync_core.errors import EstarsyncError, RetryLater
 from estarsync_core.estar.changes import Row
 from estarsync_core.estar.checkpoint import Checkpoint, FeedMark
+from estarsync_core.estar.sequences import Ranges
 from estarsync_core.estar.windows import Window
 from estarsync_core.headers import EventHeaders, RawHeaders
 from estarsync_runtime.metrics import Metrics
@@ -76,6 +77,11 @@ class Publisher:
         """How far a feed has come; None before its first commit."""
         return self._checkpoints[entity].feeds.get(feed)
 
+    @property
+    def notifications(self) -> dict[str, Ranges]:
+        """The notifications that are settled, as committed, by subscriber."""
+        return self._checkpoints[Entity.ORDERS].notifications
+
     def commit(
         self,
         entity: Entity,
@@ -83,6 +89,9 @@ class Publisher:
         page: Page,
         marks: Mapping[str, FeedMark],
         window: Window | None = None,
+        *,
+        notifications: Mapping[str, Ranges] | None = None,
+        within: Callable[[], None] | None = None,
     ) -> None:
         """Write a page in one transaction; blocks until Kafka has it.
 
@@ -92,6 +101,8 @@ class Publisher:
             page: what to publish and remember.
             marks: how far its feeds have come with it.
             window: where its ids were listed; goes into the dead letters.
+            notifications: those that are settled with it, where that has changed.
+            within: called inside the transaction, to make more a part of it.
 
         Raises:
             PublishFailed: it may or may not be written; nothing in memory has changed.
@@ -102,14 +113,18 @@ class Publisher:
         after = before.with_sequence(before.sequence + len(page.changes.events))
         for name, mark in marks.items():
             after = after.with_feed(name, mark)
+        if notifications is not None:
+            after = after.with_notifications(notifications)
         dead = {**page.changes.dead, **page.failed}
-        if after != before or page.changes.rows or dead:
+        if after != before or page.changes.rows or dead or within is not None:
             try:
                 with self._producer.transaction():
                     self._events(entity, lane, page, before.sequence)
                     self._rows(entity, page.changes.rows)
                     self._dead_letters(entity, dead, window)
                     self._produce(topics.CHECKPOINTS, entity.value, after.encode())
+                    if within is not None:
+                        within()
             except RetryLater as error:
                 raise PublishFailed(str(error)) from error
             self._checkpoints[entity] = after

@@ -1,8 +1,11 @@
 """How far the poller has read an entity, as `estarsync.checkpoints.v1` keeps it: its value is JSON."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
+
+from estarsync_core.estar.sequences import Ranges
 
 
 class FeedMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,18 +20,26 @@ class FeedMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """An entity's progress: the number of its last event, and its feeds by name."""
+    """An entity's progress: the number of its last event, its feeds by name, and its notifications.
+
+    `notifications` holds the settled numbers of each subscriber (orders only).
+    """
 
     sequence: int = 0
     feeds: dict[str, FeedMark] = {}
+    notifications: dict[str, Ranges] = {}
 
     def with_feed(self, name: str, mark: FeedMark) -> "Checkpoint":
         """The same with one feed's progress replaced."""
-        return Checkpoint(self.sequence, {**self.feeds, name: mark})
+        return msgspec.structs.replace(self, feeds={**self.feeds, name: mark})
 
     def with_sequence(self, sequence: int) -> "Checkpoint":
         """The same with another number."""
-        return Checkpoint(sequence, self.feeds)
+        return msgspec.structs.replace(self, sequence=sequence)
+
+    def with_notifications(self, settled: Mapping[str, Ranges]) -> "Checkpoint":
+        """The same with other notifications settled."""
+        return msgspec.structs.replace(self, notifications=dict(settled))
 
     def encode(self) -> bytes:
         """As JSON."""

@@ -8,7 +8,7 @@ from lxml import etree
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.profile import Operation
 
-Argument: TypeAlias = str | Sequence[str]
+Argument: TypeAlias = str | Sequence[str] | Sequence[Mapping[str, str]]
 _ENVELOPES = {
     "1.1": "http://schemas.xmlsoap.org/soap/envelope/",
     "1.2": "http://www.w3.org/2003/05/soap-envelope",
@@ -27,7 +27,8 @@ def request(
         version: SOAP's.
         operation: whose profile entry says where each argument goes.
         token: the token's element and the token, its first parameter; None for the call that gets one.
-        arguments: by our word for each; a list is repeated in the last element of its path.
+        arguments: by our word for each; a list is repeated in the last element of its path,
+            and a map becomes the children of that element.
 
     Raises:
         ConfigurationError: where a value holds a character that XML can't carry.
@@ -63,4 +64,9 @@ def _add(call: etree._Element, namespace: str, path: str, value: Argument) -> No
     for name in containers:
         parent = etree.SubElement(parent, f"{{{namespace}}}{name}")
     for text in [value] if isinstance(value, str) else value:
-        etree.SubElement(parent, f"{{{namespace}}}{last}").text = text
+        element = etree.SubElement(parent, f"{{{namespace}}}{last}")
+        if isinstance(text, str):
+            element.text = text
+            continue
+        for name, child in text.items():
+            etree.SubElement(element, f"{{{namespace}}}{name}").text = child

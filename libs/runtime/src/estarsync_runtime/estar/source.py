@@ -3,9 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import msgspec
+
+from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.content import RawValue, Record, text_of
+from estarsync_core.estar.notifications import Notification, read_notification
+from estarsync_core.estar.sequences import Place
 from estarsync_core.estar.windows import Window, shop_bounds
-from estarsync_core.profile import Operation, TenantProfile
+from estarsync_core.profile import Notifications, Operation, TenantProfile
 from estarsync_runtime.estar.soap import EstarClient
 
 Records = Mapping[str, Record]
@@ -60,6 +65,17 @@ class EstarSource:
         """Products by id, with their items."""
         return self._retrieved(self._operations.retrieve_products, ids)
 
+    def retrieve_events(self, places: Sequence[Place]) -> dict[Place, Notification]:
+        """Notifications by subscriber and number; one that the shop has no more, or that can't be read, is absent."""
+        names = self._profile.notifications
+        asked = [{names.subscriber: str(one), names.sequence: str(other)} for one, other in places]
+        found: dict[Place, Notification] = {}
+        for row in self._client.call(self._operations.retrieve_events, events=asked):
+            notification = _notification(row, names) if isinstance(row, dict) else None
+            if notification is not None:
+                found[notification.subscriber, notification.sequence] = notification
+        return {place: found[place] for place in places if place in found}
+
     def _listed(self, operation: Operation, window: Window) -> list[str]:
         start, end = shop_bounds(window, self._profile.zone)
         return _ids(self._client.call(operation, start=_shop_time(start), end=_shop_time(end)))
@@ -73,6 +89,19 @@ class EstarSource:
             found.update(_by_id(self._client.call(operation, ids=batch if takes_a_list else batch[0])))
         wanted = set(ids)
         return {identity: record for identity, record in found.items() if identity in wanted}
+
+
+def _notification(row: Record, names: Notifications) -> Notification | None:
+    message = text_of(row, names.message)
+    if not message.startswith("{"):
+        return None
+    parts = {word: text_of(row, getattr(names, word)) for word in ("subscriber", "sequence", "type")}
+    texts = msgspec.json.encode(parts)
+    body = texts.removesuffix(b"}") + b',"message":' + message.encode() + b"}"
+    try:
+        return read_notification(body)
+    except InvalidRecord:
+        return None
 
 
 def _shop_time(moment: datetime) -> str:
