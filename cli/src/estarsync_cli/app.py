@@ -2,7 +2,7 @@
 
 import typer
 
-from estarsync_cli import doctor, provision, reconcile, topics
+from estarsync_cli import doctor, provision, reconcile, removals, topics
 
 app = typer.Typer(
     name="estarsync",
@@ -14,4 +14,5 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.command("provision")(provision.provision)
 app.command("reconcile")(reconcile.reconcile)
+app.add_typer(removals.app, name="removals")
 app.add_typer(topics.app, name="topics")

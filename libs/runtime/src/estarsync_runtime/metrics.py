@@ -93,6 +93,12 @@ class Metrics:
             "Notifications that their numbers show to be missing, and that the shop is asked for.",
             registry=registry,
         )
+        self.removals_held = Gauge(
+            "estarsync_extractor_removals_held_keys",
+            "Keys that vanished from the last snapshot and wait for `estarsync removals approve`.",
+            ["entity"],
+            registry=registry,
+        )
         # Webhook receiver
         self.webhooks = Counter(
             "estarsync_webhooks_total",

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,7 @@ import structlog
 from confluent_kafka import Consumer
 
 from estarsync_core.clock import Clock
+from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, RetryLater
 from estarsync_core.profile import TenantProfile
 from estarsync_core.topics import declared_topics
@@ -30,6 +32,7 @@ from extractor.notifications import CADENCE, NotificationFeed
 from extractor.orders import orders
 from extractor.products import products
 from extractor.publisher import Publisher, PublishFailed
+from extractor.removals import ReadWord, Removals, nobody_spoke, read_word
 from extractor.restore import restore
 from extractor.settings import Settings
 from extractor.state import SourceState
@@ -67,15 +70,23 @@ def build(
         around = Surroundings(publisher, profile, clock, metrics)
         inbox = stack.enter_context(kafka_inbox(settings, producer))
         told = NotificationFeed(orders(source, state, profile), around, inbox, source.retrieve_events)
-        feeds = [told, *feeds_of(source, state, around, cadences)]
+        feeds = [
+            told,
+            *feeds_of(source, state, around, cadences, partial(read_word, settings, Entity.PRODUCTS)),
+        ]
         cadences[told.name] = CADENCE
         yield Loop(feeds, cadences, state, clock=clock, rng=_rng(), metrics=metrics)
 
 
 def feeds_of(
-    source: EstarSource, state: SourceState, around: Surroundings, cadences: Mapping[str, float]
+    source: EstarSource,
+    state: SourceState,
+    around: Surroundings,
+    cadences: Mapping[str, float],
+    read_word: ReadWord = nobody_spoke,
 ) -> list[Feed]:
-    """Every feed, contacts first, since orders wait for their contacts."""
+    """Every feed that asks the shop, contacts first, since orders wait for their contacts."""
+    removals = Removals(Entity.PRODUCTS, state, around.publisher, read_word, around.metrics)
     order_reader = orders(source, state, around.profile)
     created = WindowFeed(
         "orders_created", source.list_orders_created, order_reader, around, starts="orders_modified"
@@ -93,6 +104,7 @@ def feeds_of(
             products(source, state, around.profile),
             around,
             cadences["products_snapshot"],
+            removals,
         ),
         created,
         WindowFeed("orders_modified", source.list_orders_modified, order_reader, around, follows=created),

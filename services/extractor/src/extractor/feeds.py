@@ -28,6 +28,7 @@ from estarsync_core.profile import TenantProfile
 from estarsync_runtime.metrics import Metrics
 from extractor.pages import Page, PageReader
 from extractor.publisher import Publisher
+from extractor.removals import Removals
 
 WINDOW_FAILED = "window_failed"
 _GIVE_UP_AFTER = 3  # failures of the smallest window, while the shop lists another one
@@ -265,6 +266,7 @@ class WindowFeed(Feed):
 class _Snapshot:
     started: datetime
     ids: list[str]
+    empty: bool
 
 
 class SnapshotFeed(Feed):
@@ -276,6 +278,7 @@ class SnapshotFeed(Feed):
         reader: as for every feed.
         around: as for every feed.
         cadence: seconds between two runs.
+        removals: what becomes of records that a snapshot lacks.
     """
 
     def __init__(
@@ -285,8 +288,10 @@ class SnapshotFeed(Feed):
         reader: PageReader,
         around: Surroundings,
         cadence: float,
+        removals: Removals,
     ) -> None:
         self._list_ids = list_ids
+        self._removals = removals
         self._cadence = cadence
         self._snapshot: _Snapshot | None = None
         super().__init__(name, reader, around)
@@ -302,17 +307,21 @@ class SnapshotFeed(Feed):
     def step(self) -> bool:
         if self._snapshot is None:
             started = self._clock.now()
-            self._snapshot = _Snapshot(started, self._list_ids())
-            self._listed(self._snapshot.ids)
+            ids = self._list_ids()
+            self._snapshot = _Snapshot(started, ids, empty=not ids)
+            self._removals.begin()
+            self._listed(ids)
             return False
         snapshot = self._snapshot
         if snapshot.ids:
             batch = snapshot.ids[: self._reader.kind.size]
-            self._publisher.commit(self.entity, self.lane, self._reader.read(batch), {})
+            page = self._reader.read(batch)
+            self._publisher.commit(self.entity, self.lane, page, {})
+            self._removals.saw(page, batch)
             del snapshot.ids[: len(batch)]
             return False
         mark = FeedMark(cursor=snapshot.started, first_load_done=True, window_hours=0.0)
-        self._publisher.commit(self.entity, self.lane, _NOTHING, {self.name: mark})
+        self._removals.finish(self.lane, {self.name: mark}, self.name, empty=snapshot.empty)
         self._snapshot = None
         self._ended(mark)
         return True

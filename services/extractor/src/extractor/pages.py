@@ -23,11 +23,13 @@ class Page:
         changes: its events, rows, and the records without a usable key.
         failed: ids that can't be read, with the code of the reason.
         read: how many records were read.
+        members: the names of all that was read, with and without a key.
     """
 
     changes: Changes
     failed: dict[str, str]
     read: int
+    members: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class PageReader:
             known = records.keys() | failed.keys() | gone
             wanted = sorted({kind.source_id(member) for member in before} - known)
             if not wanted:
-                return Page(changes(grouped, gone, before, kind.rules), failed, len(records))
+                found_changes = changes(grouped, gone, before, kind.rules)
+                return Page(found_changes, failed, len(records), frozenset(grouped.members))
             found = kind.fetch(wanted)
             records.update(found.records)
             for identity, code in found.failed.items():

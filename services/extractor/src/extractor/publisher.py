@@ -92,6 +92,7 @@ class Publisher:
         *,
         notifications: Mapping[str, Ranges] | None = None,
         within: Callable[[], None] | None = None,
+        control: Mapping[str, bytes | None] | None = None,
     ) -> None:
         """Write a page in one transaction; blocks until Kafka has it.
 
@@ -103,6 +104,7 @@ class Publisher:
             window: where its ids were listed; goes into the dead letters.
             notifications: those that are settled with it, where that has changed.
             within: called inside the transaction, to make more a part of it.
+            control: records for the control topic, by key.
 
         Raises:
             PublishFailed: it may or may not be written; nothing in memory has changed.
@@ -116,13 +118,15 @@ class Publisher:
         if notifications is not None:
             after = after.with_notifications(notifications)
         dead = {**page.changes.dead, **page.failed}
-        if after != before or page.changes.rows or dead or within is not None:
+        if after != before or page.changes.rows or dead or within is not None or control:
             try:
                 with self._producer.transaction():
                     self._events(entity, lane, page, before.sequence)
                     self._rows(entity, page.changes.rows)
                     self._dead_letters(entity, dead, window)
                     self._produce(topics.CHECKPOINTS, entity.value, after.encode())
+                    for key, value in (control or {}).items():
+                        self._produce(topics.CONTROL, key, value)
                     if within is not None:
                         within()
             except RetryLater as error:

@@ -14,7 +14,9 @@ CREATE TABLE rows (
     PRIMARY KEY (entity, id)
 ) WITHOUT ROWID;
 CREATE INDEX rows_by_key ON rows (entity, key);
+CREATE TABLE seen (entity TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (entity, id)) WITHOUT ROWID;
 """
+_VANISHED = "NOT EXISTS (SELECT 1 FROM seen WHERE seen.entity = rows.entity AND seen.id = rows.id)"
 _AT_ONCE = 500  # far below SQLite's limit of parameters
 
 
@@ -73,6 +75,36 @@ class SourceState:
         """How many keys are published; reads the whole index."""
         query = "SELECT count(DISTINCT key) FROM rows WHERE entity = ?"
         return int(self._db.execute(query, (entity,)).fetchone()[0])
+
+    def forget_seen(self, entity: Entity) -> None:
+        """A snapshot begins: none of its records has been seen."""
+        self._db.execute("DELETE FROM seen WHERE entity = ?", (entity,))
+
+    def see(self, entity: Entity, ids: Iterable[str]) -> None:
+        """The snapshot holds these source ids."""
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", ((entity, each) for each in ids))
+        self._db.execute("COMMIT")
+
+    def see_source(self, entity: Entity, identity: str) -> None:
+        """The snapshot holds all that is remembered of one record, whose parts are named `<id>/<part>`."""
+        query = (
+            "INSERT OR IGNORE INTO seen SELECT entity, id FROM rows WHERE entity = ? AND id >= ? AND id < ?"
+        )
+        self._db.execute(query, (entity, f"{identity}/", f"{identity}0"))  # 0 comes next after the slash
+
+    def vanished(self, entity: Entity) -> list[str]:
+        """Source ids that are remembered and were not seen."""
+        query = f"SELECT id FROM rows WHERE entity = ? AND {_VANISHED}"  # noqa: S608 - a constant
+        return [str(found[0]) for found in self._db.execute(query, (entity,))]
+
+    def vanished_keys(self, entity: Entity) -> list[str]:
+        """Published keys of which no source id was seen."""
+        query = (
+            "SELECT key FROM rows WHERE entity = ? AND key IS NOT NULL "  # noqa: S608 - a constant
+            f"GROUP BY key HAVING min({_VANISHED}) = 1"
+        )
+        return [str(found[0]) for found in self._db.execute(query, (entity,))]
 
     def _select(self, entity: Entity, column: str, values: Collection[str]) -> dict[str, Row]:
         found: dict[str, Row] = {}
