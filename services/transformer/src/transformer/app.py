@@ -1,5 +1,6 @@
 """The transformer's composition root: every part is made and joined here."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -23,6 +24,7 @@ from transformer.loop import Loop
 from transformer.settings import Settings
 
 GROUP = "estarsync-transformer"
+_ALLOCATIONS = 100_000  # that survive, before the collector looks for cycles
 _log = structlog.get_logger()
 
 
@@ -85,6 +87,10 @@ def raw_topics(settings: Settings) -> list[str]:
 def serve(settings: Settings, context: Context) -> None:
     """Transform until told to stop."""
     with build(settings, context.clock, context.metrics) as loop:
+        # Records are freed by reference counts; looking for cycles among them took a tenth of all CPU.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_ALLOCATIONS)
         context.health.ready = True
         _log.info("ready")
         loop.run(raw_topics(settings), context.stop, context.health)

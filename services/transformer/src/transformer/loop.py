@@ -108,7 +108,7 @@ class Loop:
         self._revoked.clear()
         with translated():
             read = self._consumer.consume(self._batch_records, self._batch_seconds)
-        messages = [message for message in read if self._is_of_use(message)]
+        messages = [message for message in read if message.error() is None or self._is_of_use(message)]
         if self._revoked:
             messages = self._without_revoked(messages)
         while messages:
