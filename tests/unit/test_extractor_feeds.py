@@ -155,6 +155,7 @@ class World:
                 mark.cursor > before[name]
                 for c in self.checkpoints.values()
                 for name, mark in c.feeds.items()
+                if name != "orders_deep"
             )
         )
 
@@ -170,6 +171,11 @@ class World:
     def checkpoints(self) -> dict[str, Checkpoint]:
         pairs = ((key, value) for _, key, value, _ in self.log.of("estarsync.checkpoints.v1"))
         return {key: decode_checkpoint(value or b"") for key, value in pairs}
+
+    @property
+    def swept(self) -> bool:
+        """Whether no deep sweep is under way."""
+        return self.checkpoints["orders"].feeds["orders_deep"].first_load_done
 
     def raw(self, entity: str) -> list[Message]:
         return self.log.of(RAW[entity])
@@ -449,3 +455,35 @@ def test_first_loads_go_on_past_a_feed_that_the_shop_refuses(world: World) -> No
     world.sandbox.faults.set(Faults())
     world.load()
     assert_true_copy(world)
+
+
+def test_a_deep_sweep_finds_what_the_shop_dated_late(world: World) -> None:
+    world.load()
+    world.clock.advance(3 * 24 * 3600)
+    edited = world.edit(kind="order")  # it is dated now, and hidden from the lists for a day
+    hidden = world.shop.orders.records.pop(edited.id)
+    world.poll()
+    world.shop.orders.records[edited.id] = hidden
+    world.poll()
+    before = len(world.raw("orders"))
+    assert str(edited.id) not in world.log.latest(RAW["orders"])
+    sweep = world.checkpoints["orders"].feeds["orders_deep"].cursor
+    world.clock.advance(9 * 24 * 3600)
+    world.run(lambda: world.checkpoints["orders"].feeds["orders_deep"].cursor > sweep and world.swept)
+    (_, key, _, headers), *more = world.raw("orders")[before:]
+    assert key == str(edited.id)
+    assert version_of(headers)[1] is Lane.BULK
+    assert more == []
+    assert_true_copy(world)
+
+
+def test_a_sweep_goes_on_where_a_restart_found_it(world: World) -> None:
+    world.load()
+    for _ in range(12):
+        world.edit(kind="order")
+    world.clock.advance(14 * 24 * 3600 + 60)
+    world.run(lambda: not world.swept)
+    cursor = world.checkpoints["orders"].feeds["orders_deep"].cursor
+    world.loop = world.start()
+    world.run(lambda: world.swept)
+    assert world.checkpoints["orders"].feeds["orders_deep"].cursor > cursor

@@ -85,6 +85,7 @@ class Windows(_Part):
     max_ids: Annotated[int, Field(gt=0)]
     overlap_minutes: Annotated[float, Field(ge=0)]
     lag_seconds: Annotated[float, Field(ge=0)]
+    deep_days: Positive = 15.0
 
 
 class Cadences(_Part):
@@ -93,6 +94,7 @@ class Cadences(_Part):
     contacts_modified: Positive
     orders_created: Positive
     orders_modified: Positive
+    orders_deep: Positive
     products_snapshot: Positive
 
 

@@ -36,6 +36,7 @@ from extractor.removals import ReadWord, Removals, nobody_spoke, read_word
 from extractor.restore import restore
 from extractor.settings import Settings
 from extractor.state import SourceState
+from extractor.sweep import SweepFeed
 
 _SERVICE = "extractor"
 _PAUSE = 1.0
@@ -89,7 +90,11 @@ def feeds_of(
     removals = Removals(Entity.PRODUCTS, state, around.publisher, read_word, around.metrics)
     order_reader = orders(source, state, around.profile)
     created = WindowFeed(
-        "orders_created", source.list_orders_created, order_reader, around, starts="orders_modified"
+        "orders_created",
+        source.list_orders_created,
+        order_reader,
+        around,
+        starts=["orders_modified", "orders_deep"],
     )
     return [
         WindowFeed(
@@ -108,6 +113,14 @@ def feeds_of(
         ),
         created,
         WindowFeed("orders_modified", source.list_orders_modified, order_reader, around, follows=created),
+        SweepFeed(
+            "orders_deep",
+            source.list_orders_modified,
+            order_reader,
+            around,
+            follows=created,
+            cadence=cadences["orders_deep"],
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
 """Feeds: what the shop is asked for again and again, one small step at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
@@ -128,7 +128,9 @@ class _Listing:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
+    """One run of a feed, from its begin to `until`."""
+
     until: datetime
     place: Place
     listing: _Listing | None = None
@@ -143,7 +145,7 @@ class WindowFeed(Feed):
         list_ids: lists the ids of a window.
         reader: as for every feed.
         around: as for every feed.
-        starts: the feed that goes on from where this one's first load began, if there is one.
+        starts: the feeds that go on from where this one's first load began.
         follows: the feed that started this one; it has no first load of its own.
     """
 
@@ -154,13 +156,13 @@ class WindowFeed(Feed):
         reader: PageReader,
         around: Surroundings,
         *,
-        starts: str | None = None,
+        starts: Sequence[str] = (),
         follows: Feed | None = None,
     ) -> None:
         self._list_ids = list_ids
         self._starts = starts
         self._follows = follows
-        self._run: _Run | None = None
+        self._run: Run | None = None
         super().__init__(name, reader, around)
 
     @property
@@ -185,7 +187,7 @@ class WindowFeed(Feed):
         self._list(run, window)
         return False
 
-    def _begin(self) -> _Run:
+    def _begin(self) -> Run:
         windows = self._profile.windows
         mark = self.mark
         place = (
@@ -193,12 +195,12 @@ class WindowFeed(Feed):
             if mark is None
             else place_at(mark.cursor, windows, mark.window_hours)
         )
-        return _Run(horizon(self._clock.now(), windows), begin_run(place, windows))
+        return Run(horizon(self._clock.now(), windows), begin_run(place, windows))
 
     def _history_start(self) -> datetime:
         return datetime.combine(self._profile.history_start, time(), self._profile.zone).astimezone(UTC)
 
-    def _list(self, run: _Run, window: Window) -> None:
+    def _list(self, run: Run, window: Window) -> None:
         try:
             ids = self._list_ids(window)
         except RetryLater as error:
@@ -220,7 +222,7 @@ class WindowFeed(Feed):
         else:  # nothing to write: the next commit tells of it
             run.place = self._after(run, window, 0)
 
-    def _page(self, run: _Run, listing: _Listing) -> None:
+    def _page(self, run: Run, listing: _Listing) -> None:
         batch = listing.ids[: self._reader.kind.size]
         last = len(batch) == len(listing.ids)
         page = self._reader.read(batch)
@@ -230,24 +232,25 @@ class WindowFeed(Feed):
         if last:
             run.listing = None
 
-    def _end(self, run: _Run) -> bool:
+    def _end(self, run: Run) -> bool:
         mark = self._commit(run, _NOTHING, run.place, loaded=True)
         self._run = None
         self._ended(mark)
         return True
 
-    def _after(self, run: _Run, window: Window, listed: int) -> Place:
+    def _after(self, run: Run, window: Window, listed: int) -> Place:
         return completed(run.place, window, listed, self._profile.windows)
 
     def _commit(
-        self, run: _Run, page: Page, place: Place, window: Window | None = None, *, loaded: bool = False
+        self, run: Run, page: Page, place: Place, window: Window | None = None, *, loaded: bool = False
     ) -> FeedMark:
         loaded = loaded or self.loaded
         mark = FeedMark(cursor=place.cursor, first_load_done=loaded, window_hours=place.window_hours)
         marks = {self.name: mark}
-        if self._starts is not None and self._publisher.mark(self.entity, self._starts) is None:
-            hours = self._profile.windows.initial_hours
-            marks[self._starts] = FeedMark(cursor=run.until, first_load_done=True, window_hours=hours)
+        hours = self._profile.windows.initial_hours
+        for other in self._starts:
+            if self._publisher.mark(self.entity, other) is None:
+                marks[other] = FeedMark(cursor=run.until, first_load_done=True, window_hours=hours)
         self._publisher.commit(self.entity, self.lane, page, marks, window)
         run.place = place
         return mark
