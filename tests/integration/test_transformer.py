@@ -110,14 +110,14 @@ def running(settings: Settings, metrics: Metrics | None = None) -> Iterator[None
 
 
 @contextmanager
-def process(settings: Settings, instance: str = "one") -> Iterator[subprocess.Popen[bytes]]:
-    """A transformer as its users run it."""
+def process(settings: Settings, instance: str = "one", batch: int = 100) -> Iterator[subprocess.Popen[bytes]]:
+    """A transformer as its users run it; with a small batch it is slow enough to be met in mid-stream."""
     env = os.environ | {
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "TOPIC_PREFIX": settings.topic_prefix,
         "TENANT_PROFILE": str(settings.tenant_profile),
         "INSTANCE_ID": instance,
-        "TRANSFORMER_BATCH_RECORDS": "10",  # slow enough to be killed in mid-stream
+        "TRANSFORMER_BATCH_RECORDS": str(batch),
         "SCHEMA_REGISTRY_URL": settings.schema_registry_url or "",
     }
     with subprocess.Popen([sys.executable, "-m", "transformer"], env=env) as it:
@@ -163,10 +163,20 @@ def lag(settings: Settings) -> int:
     try:
         places = [TopicPartition(topic, number) for topic in raw_topics(settings) for number in range(6)]
         ends = [_end(consumer, place) for place in places]
-        committed = [max(0, place.offset) for place in consumer.committed(places, 10)]
+        committed = [max(0, place.offset) for place in _committed(consumer, places)]
         return sum(ends) - sum(committed)
     finally:
         consumer.close()
+
+
+def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    while True:
+        try:
+            return list(consumer.committed(places, 10))
+        except KafkaException as error:
+            if not error.args[0].retriable():  # a broker that has just started looks for its coordinator
+                raise
+            CLOCK.sleep(0.1)
 
 
 def _end(consumer: Consumer, place: TopicPartition) -> int:
@@ -247,7 +257,7 @@ def test_exactly_once_across_kills(settings: Settings, shop: Shop) -> None:
     shop.publish(map(order, numbers[:2000]))
     for part in (numbers[2000:3000], numbers[3000:]):
         before = lag(settings)
-        with process(settings) as it:
+        with process(settings, batch=2) as it:
             until(lambda before=before: lag(settings) < before)  # type: ignore[misc]  # mypy infers no default
             it.send_signal(signal.SIGKILL)
             it.wait(10)
