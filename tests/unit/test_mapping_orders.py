@@ -263,5 +263,12 @@ def test_what_is_no_order(changes: Record, problem: tuple[str, str]) -> None:
     assert invalid(order(**changes)) == problem
 
 
+@pytest.mark.parametrize("field", ["FreightTotal", "DiscountTotal"])
+def test_a_bad_amount_anywhere_in_a_tree_is_no_order(field: str) -> None:
+    child = order(line(), ID="2", ParentOrderID="1", **{field: "many"})
+    problem = {"FreightTotal": "delivery_total", "DiscountTotal": "discount_amount"}[field]
+    assert invalid(order(line()), child)[0] == problem
+
+
 def test_a_tree_without_orders_is_no_order() -> None:
     assert invalid() == ("orders", "missing")
