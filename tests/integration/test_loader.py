@@ -248,13 +248,16 @@ def process(environment: dict[str, str], **more: str) -> Iterator[Run]:
 
 @contextmanager
 def supervised(environment: dict[str, str], **more: str) -> Iterator[list[Run]]:
-    """A loader that is started again when it fails, as a cluster does it; all of them, the present one last."""
+    """A loader that is started again when it ends, as a cluster does it; all of them, the present one last.
+
+    A broker that comes back may call a producer fenced whose transaction it has aborted meanwhile.
+    """
     stopped = threading.Event()
     runs = [Run({**environment, **more})]
 
     def watch() -> None:
         while not stopped.wait(0.2):
-            if runs[-1].process.poll() == EXIT_FAILED:
+            if runs[-1].process.poll() in {EXIT_FAILED, EXIT_FENCED}:
                 runs.append(Run({**environment, **more}))
 
     watcher = threading.Thread(target=watch)
