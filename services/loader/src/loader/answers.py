@@ -19,6 +19,7 @@ from loader.slots import Slots
 from loader.table import Table
 
 _FIRST_POLL, _LAST_POLL = 0.25, 10.0
+_POLL_SHARE = 0.15  # of the time that an import has taken: it is noticed so much too late at most
 _LAST_BACKOFF = 60.0
 _MOST_FAILURES = 5
 _HOUR = 3600.0
@@ -157,8 +158,8 @@ class Answers:
             self._failed(batch, "overdue")
             return
         batch.state = State.TO_ASK
-        batch.tries += 1
-        batch.due = now + min(_LAST_POLL, _FIRST_POLL * 1.5**batch.tries)
+        elapsed = now - (batch.opened_at if batch.sent_at is None else batch.sent_at)
+        batch.due = now + min(_LAST_POLL, max(_FIRST_POLL, _POLL_SHARE * elapsed))
 
     def _failed(self, batch: Batch, why: str) -> None:
         """An import that came to nothing: its body is sent again, or its records are read again."""

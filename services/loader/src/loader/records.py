@@ -13,6 +13,7 @@ class Outcome(StrEnum):
     DEAD_LETTER = "dead_letter"
     REMOVED = "removed"
     MISSING = "missing"  # we took it for delivered, and Dotdigital does not know it
+    UNSURE = "unsure"  # a report left open whether Dotdigital has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Settled:
         """This state where `before` was known already: the version and its outcome never go back."""
         if before is None or before.version <= self.version:
             return self
-        outcome = self.outcome if before.outcome is Outcome.MISSING else before.outcome
+        outcome = self.outcome if before.outcome in {Outcome.MISSING, Outcome.UNSURE} else before.outcome
         return Settled(before.version, "", outcome, self.email, self.there)
 
 

@@ -101,6 +101,11 @@ class Settlement:
         """Settle a record, or offer it again; says what has become of it."""
         fate = self._fate(case)
         code = case.verdict.code
+        if fate is Fate.RETRY and case.batch.entity is not Entity.CONTACTS and not case.state.there:
+            # It may be there: a removal must be sent, also by a loader that starts after a crash.
+            known = BARE if case.state.settled is None else case.state.settled.version
+            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there=True)
+            self._write_down(case, doubt, entries)
         match fate:
             case Fate.DELIVERED:
                 outcome = self._deliver(case, entries)
