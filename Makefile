@@ -6,7 +6,7 @@ MEMBERS := schemas libs/core libs/runtime services/extractor services/transforme
 .PHONY: help setup check format test test-fast demo bench-transformer alone lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "estarsync needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make setup PYTHON=/path/to/python3.11")'
@@ -28,7 +28,7 @@ format: .venv/.ready ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-fast: .venv/.ready ## the tests that need no broker, in seconds
+test-fast: .venv/.ready ## the tests that need no broker, in a minute or two
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
