@@ -432,7 +432,7 @@ def test_a_broker_that_is_away_for_a_while_costs_nothing(
             "LOADER_BATCH_RECORDS": "20",
         }
         settings = Settings.model_validate({name.lower(): value for name, value in environment.items()})
-        account.options(import_seconds=1.0)
+        account.options(import_seconds=0.5)
         typed = Typed(bootstrap, "")
         typed.publish([product(f"p{number}") for number in range(500)])
         runs = stack.enter_context(supervised(environment, LOADER_SETTLE_SECONDS="5"))
@@ -440,7 +440,7 @@ def test_a_broker_that_is_away_for_a_while_costs_nothing(
         command = Path(f"/proc/{broker.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         if outage == "paused":
             os.kill(broker.pid, signal.SIGSTOP)
-            CLOCK.sleep(8)
+            CLOCK.sleep(4)
             os.kill(broker.pid, signal.SIGCONT)
         else:
             os.kill(broker.pid, signal.SIGKILL)

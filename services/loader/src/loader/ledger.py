@@ -21,7 +21,9 @@ from loader.batches import Batch
 from loader.records import Fence, Pending, Settled
 
 SERVICE = "loader"
-_TRIES = 60
+# Not more: after an outage librdkafka's producer may be in a state in which a call never returns, and a new process
+# begins where this one ended.
+_TRIES = 2
 _WAIT = 0.5
 _log = structlog.get_logger()
 
@@ -84,11 +86,11 @@ class Ledger:
         return self._clock.monotonic() - self._written_at
 
     def write(self, entries: Sequence[Entry], offsets: Mapping[Place, int] | None = None) -> None:
-        """Write all or nothing; a transaction that Kafka rolled back is tried again. Blocks.
+        """Write all or nothing; a transaction that Kafka rolled back is tried once more. Blocks.
 
         Raises:
             Fenced: a newer loader has taken over.
-            TransactionAborted: Kafka keeps rolling back.
+            TransactionAborted: Kafka has rolled back again: end, and start anew.
         """
         positions = [
             TopicPartition(topic, number, offset) for (topic, number), offset in (offsets or {}).items()
