@@ -4,8 +4,9 @@ from datetime import date
 
 import pytest
 
-from estarsync_core.entities import Entity, Lane, Reason
+from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.keys import record_key
+from loader.records import Outcome, Settled
 
 CONTACT_IMPORT, INSIGHT_IMPORT = "/contacts/v3/import", "/insightData/v3/import"
 
@@ -281,17 +282,25 @@ def test_an_order_whose_contact_left_before_it_came_gets_a_bare_one(rig):
 
 def test_more_tombstones_than_one_call_takes(rigs):
     rig = rigs(loader_batch_records=50_000, loader_linger_seconds=1.0)
-    rig.options(import_seconds_per_record=0.0)
+    there = Settled(Version(0, 1), "", Outcome.DELIVERED, None, there=True)
     for number in range(5001):
-        rig.product(f"p{number}")
-    rig.run()
-    for number in range(5001):
+        rig.table.settle(Entity.PRODUCTS, f"p{number}", there)
         rig.tombstone(Entity.PRODUCTS, f"p{number}")
     rig.run()
-    assert len(rig.box.account.collection("catalog_estar").rows) == 0
-    assert sorted(
-        len(body["keys"]) for body in rig.bodies("/insightData/v3/accounts/catalog_estar/deleteRecords")
-    ) == [1, 5000]
+    bodies = rig.bodies("/insightData/v3/accounts/catalog_estar/deleteRecords")
+    assert sorted(len(body["keys"]) for body in bodies) == [1, 5000]
+
+
+def test_a_flood_of_unreadable_records_does_not_pile_up_in_memory(rig):
+    for number in range(3000):
+        rig.publish(Entity.PRODUCTS, f"p{number}", b"\xff")
+    most = 0
+    while not rig.idle:
+        rig.loop.turn()
+        most = max(most, len(rig.loop._intake.outbox))
+    rig.turn_for(2)
+    assert most <= 1500
+    assert len(rig.dead_letters(Entity.PRODUCTS)) == 3000
 
 
 def test_unreadable_records_are_dead_letters_before_they_cost_a_call(rig):

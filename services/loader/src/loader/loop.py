@@ -22,6 +22,7 @@ _IDLE_SECONDS = 0.05
 _COMMIT_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 5.0
 _DRAIN_SECONDS = 10.0
+_MOST_LETTERS = 500  # dead letters in memory
 _log = structlog.get_logger()
 
 
@@ -98,7 +99,7 @@ class Loop:
             messages = []
         self._intake.take(messages)
         self._engine.step(contacts_read=self._intake.contacts_read(self._partitions))
-        if self._clock.monotonic() >= self._commit_due:
+        if self._clock.monotonic() >= self._commit_due or len(self._intake.outbox) > _MOST_LETTERS:
             self.commit()
             self._commit_due = self._clock.monotonic() + _COMMIT_SECONDS
 
