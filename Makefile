@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo bench-transformer alone lock clean
+.PHONY: help setup check format test test-fast laws demo bench-transformer alone lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test-fast: .venv/.ready ## the tests that need no broker, in a minute or two
 
 test: test-fast ## every test; a real Kafka is required and started where none is given
 	REQUIRE_KAFKA=1 $(BIN)/pytest -m "kafka or e2e"
+
+laws: .venv/.ready ## the property tests with new examples, ROUNDS times (5)
+	for round in $$(seq $(or $(ROUNDS),5)); do CI= $(BIN)/pytest -q tests/property || exit 1; done
 
 demo: .venv/.ready ## sync a shop through the three services and prove that both sides agree (DATA=path.csv.gz)
 	@$(BIN)/sandbox demo $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)

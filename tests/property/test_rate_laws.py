@@ -148,6 +148,7 @@ PROMPT = st.builds(
     seed=st.integers(0),
 )
 @example(5, 0.0, "delta_floor", 1.0, Network(10.0, 120.0, 0.5, 0.5), 0)
+@example(8, 1.25, "epoch_ceil", 0.9, Network(0.01, 5.0, 0.05, 0.0), 2)
 @settings(max_examples=150, deadline=None)
 def test_alone_there_is_never_a_call_over_the_quota(limit, phase, form, share, network, seed):
     server = Server(limit, phase, form)

@@ -24,7 +24,8 @@ FIRST_LIMIT = 35
 WINDOW = 60.0
 PATIENCE = 5.0
 """Seconds for which a call that has no answer yet holds up the next one."""
-_ROUNDING = 1.0  # Reset and Date come in whole seconds, rounded either way
+_ROUNDING = 1.0  # Reset comes in whole seconds, rounded either way
+_EARLIEST = 2.0  # an absolute Reset may be rounded up, and the Date that it is read against down
 _STALE = 25.0  # an answer that took longer may speak of any of two minutes
 _TURN = 0.05
 _SCOPE = re.compile(r"[A-Za-z]{1,30}")  # it becomes a metric's label
@@ -181,7 +182,7 @@ class Tier:
             return False
         if now - made > _STALE:
             return False
-        low, high = made + headers.reset_in - _ROUNDING, now + headers.reset_in + _ROUNDING
+        low, high = made + headers.reset_in - _EARLIEST, now + headers.reset_in + _ROUNDING
         if self._end is None or low > self._end[1]:  # a newer minute
             self._end, self._remaining, self.limit = (low, high), headers.remaining, headers.limit
         elif high >= self._end[0]:
