@@ -1,5 +1,8 @@
 """Connecting to both sides, from the environment."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prometheus_client import CollectorRegistry
 
 from estarsync_runtime.clock import SystemClock
@@ -18,8 +21,10 @@ def dotdigital(settings: DotdigitalSettings) -> DotdigitalClient:
     return connect_dotdigital(settings, SystemClock(), Metrics(CollectorRegistry()))
 
 
-def estar() -> EstarSource:
-    """The retailer's site; nothing is sent yet."""
+@contextmanager
+def estar() -> Iterator[EstarSource]:
+    """The retailer's site, for as long as the context is open; nothing is sent yet."""
     settings = load(EstarSettings)
     profile = read_profile(settings.tenant_profile)
-    return connect_estar(settings, profile, SystemClock(), Metrics(CollectorRegistry()))
+    with connect_estar(settings, profile, SystemClock(), Metrics(CollectorRegistry())) as source:
+        yield source

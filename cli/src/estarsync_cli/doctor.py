@@ -63,6 +63,11 @@ def _profile() -> None:
     read_profile(load(ProfileSettings).tenant_profile)
 
 
+def _estar() -> None:
+    with estar() as source:
+        source.check()
+
+
 def _dotdigital() -> None:
     settings = load(DotdigitalSettings)
     steps = provisioning.inspect(dotdigital(settings), settings).steps(settings)
@@ -73,6 +78,6 @@ def _dotdigital() -> None:
 _CHECKS: dict[str, Callable[[], None]] = {
     "Kafka": _kafka,
     "tenant profile": _profile,
-    "eStar": lambda: estar().check(),
+    "eStar": _estar,
     "Dotdigital": _dotdigital,
 }

@@ -16,7 +16,7 @@ from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, RetryLater
 from estarsync_core.profile import TenantProfile
 from estarsync_core.topics import declared_topics
-from estarsync_runtime.estar.soap import Credentials, EstarClient
+from estarsync_runtime.estar.connect import connect
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.kafka.config import consumer_config, producer_config
 from estarsync_runtime.kafka.producer import TransactionalProducer
@@ -139,10 +139,19 @@ def open_shop(
         ConfigurationError: with every problem of the topics, the profile and the shop.
     """
     problems = _topic_problems(settings)
-    with httpx.Client(transport=transport) as http:
+    with ExitStack() as stack:
         try:
             profile = read_profile(settings.tenant_profile)
-            source = _source(settings, profile, http, context)
+            source = stack.enter_context(
+                connect(
+                    settings,
+                    profile,
+                    context.clock,
+                    context.metrics,
+                    transport=transport,
+                    before_call=context.health.beat,
+                )
+            )
             source.check()
         except ConfigurationError as error:
             raise ConfigurationError([*problems, *error.problems]) from error
@@ -152,20 +161,6 @@ def open_shop(
         if problems:
             raise ConfigurationError(problems)
         yield profile, source
-
-
-def _source(settings: Settings, profile: TenantProfile, http: httpx.Client, context: Context) -> EstarSource:
-    client = EstarClient(
-        http,
-        profile,
-        settings.estar_base_url,
-        Credentials(settings.estar_username, settings.estar_password.get_secret_value()),
-        clock=context.clock,
-        rng=_rng(),
-        metrics=context.metrics,
-        before_call=context.health.beat,
-    )
-    return EstarSource(client, profile)
 
 
 def serve(settings: Settings, context: Context) -> None:
