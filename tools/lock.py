@@ -22,7 +22,10 @@ LOCKS = {
     "transformer": "estarsync-transformer",
     "loader": "estarsync-loader",
     "cli": "estarsync-cli",
+    "sandbox": "estarsync-sandbox",
 }
+BUILD = {"setuptools>=77"}
+"""What makes wheels of the members, in the build stage of an image."""
 
 
 def outside(requirement: str) -> set[str]:
@@ -66,6 +69,7 @@ def main() -> None:
     everything = set().union(*map(outside, MEMBERS))
     dev = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"])
     compile_lock("dev", everything | dev, None)
+    compile_lock("build", BUILD, ROOT / "requirements" / "dev.txt")
     for name, member in LOCKS.items():
         compile_lock(name, outside(member), ROOT / "requirements" / "dev.txt")
 

@@ -87,9 +87,10 @@ def _run(
             context = Context(StopSignal(), health.Health(clock), Metrics(CollectorRegistry()), clock)
             if settings.http_port is not None:
                 stack.callback(health.serve(settings.http_port, context.health, context.metrics.registry))
-            require(settings)
+            # Before anything that waits: as process 1 of a container, what has no handler is ignored.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: context.stop.set())
+            require(settings)
             body(settings, context)
         except ConfigurationError as error:
             for problem in error.problems:
