@@ -14,10 +14,11 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from prometheus_client import CollectorRegistry
 
+from estarsync_core.control import Release, Words, encode, release_key
 from estarsync_core.dotdigital.fields import DATA_FIELDS
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.headers import EventHeaders
-from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
+from estarsync_core.topics import CONTROL, DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Answer
 from estarsync_runtime.dotdigital.connect import connect
@@ -25,9 +26,11 @@ from estarsync_runtime.dotdigital.provisioning import provision
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeClock, FakeProducer, Written
 from loader.batches import Batch, Spooler
+from loader.control import Control
 from loader.engine import Engine
 from loader.gate import Gate
 from loader.intake import Intake
+from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.loop import Loop
 from loader.report import Settlement
@@ -93,6 +96,31 @@ class Topics:
         return found
 
 
+class People:
+    """What people say on the control topic, beside what the loader itself writes there."""
+
+    def __init__(self, producer: FakeProducer, topic: str) -> None:
+        self.words = Words()
+        self._producer, self._topic = producer, topic
+        self._said: list[tuple[str, bytes | None]] = []
+        self._read = 0
+
+    def say(self, key: str, word: msgspec.Struct | None) -> None:
+        """Write a word; None takes one back."""
+        self._said.append((key, None if word is None else encode(word)))
+
+    def poll(self) -> set[str]:
+        new = [
+            ((each.key or b"").decode(), each.value)
+            for each in self._producer.records[self._read :]
+            if each.topic == self._topic
+        ]
+        self._read = len(self._producer.records)
+        new += self._said
+        self._said = []
+        return {self.words.take(key.encode(), value) for key, value in new}
+
+
 class Rig:
     """A loader with its account, its topics and its clock; time passes only in `run`."""
 
@@ -104,6 +132,7 @@ class Rig:
         self.requests: list[httpx.Request] = []
         self._times: list[float] = []
         self._answer: Callable[[httpx.Request], tuple[int, Any] | None] = lambda _: None
+        self.people = People(self.producer, settings.topic(CONTROL))
         self.topics = Topics([settings.topic(typed_topic(entity)) for entity in Entity], self.clock)
         self._sequence = count(1)
         self._ids = count(1)
@@ -119,18 +148,22 @@ class Rig:
         self.table = Table(self.folder)
         self.calls = InlineCalls()
         ledger = Ledger(self.settings, self.producer, self.producer.send_offsets, self.clock)
+        self.people.poll()
+        self.lanes = Lanes(self.people.words, ledger, self.clock, self.metrics, self._new_id)
+        settlement = Settlement(self.settings, self.table, ledger, self.lanes, self.clock, self.metrics)
         self.engine = Engine(
             self.settings,
             self.table,
             Spooler(self.folder, account, CODEC, self.settings.loader_batch_bytes),
             ledger,
-            Settlement(self.settings, self.table, ledger, self.clock, self.metrics),
+            settlement,
             Gate(self.table, ledger, self.metrics),
             self.client,
             self.calls,
+            self.lanes,
             self.clock,
             self.metrics,
-            lambda: UUID(int=next(self._ids)),
+            self._new_id,
         )
         for entity, key, state in settled_states(self._rows(DELIVERED)):
             assert state is not None
@@ -139,9 +172,19 @@ class Rig:
         intake = Intake(self.settings, self.table, CODEC, ledger, self.metrics)
         self.topics.seek(self.producer.offsets)
         places = [(name, 0) for name in self.topics.log]
+        control = Control(self.people, self.lanes, settlement, self.clock)
         self.loop = Loop(
-            self.topics, places, intake, self.engine, self.table, ledger, self.clock, self.metrics
+            self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, self.metrics
         )
+
+    def _new_id(self) -> UUID:
+        return UUID(int=next(self._ids))
+
+    def release(self, entity: Entity) -> None:
+        """Release an entity's lane, as `estarsync lanes resume` does."""
+        stop = self.people.words.stopped(entity)
+        assert stop is not None
+        self.people.say(release_key(entity), Release(stop.id, TIME))
 
     def close(self) -> None:
         """Let go of everything."""

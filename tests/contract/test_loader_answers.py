@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from estarsync_core.entities import Entity
-from estarsync_core.errors import Stop
 from estarsync_core.topics import IMPORTS
 from sandbox.dotdigital.faults import FaultRequest
 from sandbox.dotdigital.options import Limits
@@ -384,49 +383,6 @@ def test_an_import_that_never_ends_is_sent_again_after_the_deadline(rigs):
     assert rig.clock.monotonic() > 600
     assert rig.counted(Entity.PRODUCTS) == {"delivered": 1}
     assert rig.violations == {}
-
-
-def test_an_import_that_fails_over_and_over_stops_the_loader(rig):
-    rig.fault("import_failed", times=10)
-    rig.product("A")
-    with pytest.raises(Stop, match="failed 5 times in a row"):
-        rig.run(600)
-
-
-@pytest.mark.parametrize(
-    ("kind", "word"),
-    [("import_rejected", "RejectedByWatchdog"), ("import_exceeds_limit", "ExceedsAllowedContactLimit")],
-)
-def test_a_refused_import_stops_the_loader_and_is_tried_once_more_after_a_restart(rig, kind, word):
-    rig.fault(kind)
-    rig.contact("aroha@shop.example")
-    with pytest.raises(Stop, match=word):
-        rig.run()
-    rig.fault(kind)
-    rig.kill()
-    with pytest.raises(Stop, match=word):
-        rig.run()
-    rig.kill()
-    rig.run()
-    assert rig.held("aroha@shop.example") is not None
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(401, None), (403, None), (404, None), (409, {}), (412, None), (302, None), (202, {}), (200, [])],
-)
-def test_what_nobody_understands_stops_the_loader(rig, status, body):
-    rig.answer(lambda request: (status, body) if request.url.path == INSIGHT_IMPORT else None)
-    rig.product("A")
-    with pytest.raises(Stop):
-        rig.run()
-
-
-def test_a_status_that_nobody_understands_stops_the_loader(rig):
-    rig.answer(lambda request: (400, {}) if request.url.path.startswith(INSIGHT_IMPORT + "/") else None)
-    rig.product("A")
-    with pytest.raises(Stop, match="to an import's status"):
-        rig.run()
 
 
 @pytest.mark.parametrize("words", ["finished", "complete"])

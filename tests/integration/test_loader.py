@@ -496,7 +496,7 @@ def test_a_wrong_start_is_said_in_plain_lines(
         loader = stack.enter_context(process(given))
         assert loader.ended() == EXIT_CONFIGURATION
     said = [line for line in loader.lines if line.startswith("loader: ")]
-    assert len(said) == (9 if "TOPIC_PREFIX" in change else 1)
+    assert len(said) == (10 if "TOPIC_PREFIX" in change else 1)
     assert not loader.says("Traceback")
     for word in words:
         assert word.replace("{port}", dead_port) in "".join(said)

@@ -286,8 +286,16 @@ class Words:
             InvalidRecord: what stands there is not readable.
         """
         stop = self.get(stop_key(entity), LaneStop)
+        return None if stop is None or self.released(entity, stop) else stop
+
+    def released(self, entity: Entity, stop: LaneStop) -> bool:
+        """Whether a person has released this stop.
+
+        Raises:
+            InvalidRecord: what stands there is not readable.
+        """
         release = self.get(release_key(entity), Release)
-        return None if stop is None or (release is not None and release.id == stop.id) else stop
+        return release is not None and release.id == stop.id
 
 
 def _decoded(key: str, value: bytes, kind: type[T]) -> T:

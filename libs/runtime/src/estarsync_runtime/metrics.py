@@ -151,6 +151,12 @@ class Metrics:
             ["entity", "outcome"],
             registry=registry,
         )
+        self.lane_stopped = Gauge(
+            "estarsync_loader_lane_stopped",
+            "1 where nothing of the entity is sent until `estarsync lanes resume`, else 0.",
+            ["entity"],
+            registry=registry,
+        )
         self.open_imports = Gauge(
             "estarsync_loader_open_imports",
             "Imports that Dotdigital has accepted and not finished.",

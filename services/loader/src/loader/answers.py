@@ -11,6 +11,7 @@ from estarsync_core.entities import Entity
 from estarsync_core.errors import Stop
 from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient
 from loader.batches import Batch, Kind, State
+from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.records import Pending
 from loader.report import Settlement
@@ -23,6 +24,7 @@ _POLL_SHARE = 0.15  # of the time that an import has taken: it is noticed so muc
 _LAST_BACKOFF = 60.0
 _MOST_FAILURES = 5
 _HOUR = 3600.0
+_UNAUTHORIZED = 401
 _LONGEST_SETTLING = 30 * 60.0
 _log = structlog.get_logger()
 
@@ -39,6 +41,7 @@ class Answers:
         slots: learns when they are full, and when one is free.
         client: learns when an hour's calls are used up.
         clock: for every wait.
+        lanes: stopped by answers that nothing here can mend.
         begin: makes a new batch of records.
     """
 
@@ -52,6 +55,7 @@ class Answers:
         slots: Slots,
         client: DotdigitalClient,
         clock: Clock,
+        lanes: Lanes,
         begin: Callable[[Entity, Iterable[Pending]], None],
     ) -> None:
         self._settings = settings
@@ -62,6 +66,7 @@ class Answers:
         self._slots = slots
         self._client = client
         self._clock = clock
+        self._lanes = lanes
         self._begin = begin
         self.longest_import = 0.0
         """Seconds that the longest import took."""
@@ -72,6 +77,9 @@ class Answers:
         Raises:
             Stop: it is one that a person must look at.
         """
+        if answer.status == _UNAUTHORIZED:
+            # Every call is refused, and a new process says so at its start until the credentials are right.
+            raise Stop("Dotdigital does not take the user name and password any more (401): set the new ones")
         if batch.state is State.SENDING:
             self._sent(batch, answer)
         else:
@@ -100,19 +108,18 @@ class Answers:
             case Next.BISECT | Next.SPLIT:
                 self._divide(batch, answer.code or ("too_large" if step is Next.SPLIT else "bad_request"))
             case Next.STOP | Next.VANISHED:
-                raise Stop(
-                    f"Dotdigital answers {answer.status} {answer.code} to {batch.operation}, which nothing here"
-                    " can mend: see what changed in the account or at Dotdigital, then start the loader again"
-                )
+                self._hold(batch, "unknown_answer", f"{answer.status} {answer.code} to {batch.operation}")
+                self._try_again(batch, 0.0)
             case _:
                 assert_never(step)
 
     def _accepted(self, batch: Batch, answer: Answer) -> None:
         import_id = answer.body.get("importId") if isinstance(answer.body, dict) else None
         if not isinstance(import_id, str) or not import_id:
-            raise Stop(
-                "Dotdigital accepted an import without naming it: is this address really Dotdigital's API?"
-            )
+            batch.lost = True
+            self._hold(batch, "unknown_answer", f"{answer.status} to an import without naming it")
+            self._try_again(batch, 0.0)
+            return
         batch.import_id = import_id
         batch.state = State.TO_ASK
         batch.tries = 0
@@ -122,9 +129,9 @@ class Answers:
     def _asked(self, batch: Batch, answer: Answer) -> None:
         step = next_step(Call.STATUS, answer.status, answer.code, sent=answer.sent)
         if step is Next.STOP:
-            raise Stop(
-                f"Dotdigital answers {answer.status} {answer.code} to an import's status: nothing here can mend it"
-            )
+            self._hold(batch, "unknown_answer", f"{answer.status} {answer.code} to {batch.status_operation}")
+            batch.state = State.TO_ASK
+            return
         if step is Next.WAIT_HOUR:
             self._wait_an_hour()
         if step is Next.VANISHED:
@@ -140,12 +147,9 @@ class Answers:
                 self._finish(batch, report)
             case ImportState.FAILED:
                 self._failed(batch, word)
-            case ImportState.REFUSED if not batch.restored:
-                raise Stop(
-                    f"Dotdigital refused an import as a whole ({word}): ask Dotdigital's support what the account"
-                    " lacks, then start the loader again"
-                )
             case ImportState.REFUSED:
+                if not batch.restored:
+                    self._hold(batch, "import_refused", f"{word} for a whole import")
                 self._failed(batch, word)
             case ImportState.RUNNING:
                 self._ask_again(batch)
@@ -167,9 +171,8 @@ class Answers:
         open_still = why in {"vanished", "overdue"}  # perhaps
         batch.failures += 1
         if batch.failures >= _MOST_FAILURES:
-            raise Stop(
-                f"an import of {batch.entity} failed {batch.failures} times in a row ({why}): ask Dotdigital's support"
-            )
+            self._hold(batch, "imports_fail", f"{why} for an import, {batch.failures} times in a row")
+            batch.failures = 0
         batch.lost = batch.lost or open_still
         if not batch.restored:
             batch.import_id = None
@@ -203,6 +206,16 @@ class Answers:
             self._table.release(batch.id)
             self._ledger.write([self._ledger.closed(batch, why)])
         self._forget(batch)
+
+    def _hold(self, batch: Batch, code: str, what: str) -> None:
+        """Stop the lane: a person must look."""
+        batch.held = True
+        self._lanes.stop(
+            batch.entity,
+            code,
+            f"Dotdigital answers {what}, which nothing here can mend: see what changed in the account, ask"
+            " Dotdigital's support, then release the lane",
+        )
 
     def _forget(self, batch: Batch) -> None:
         batch.discard()

@@ -14,11 +14,12 @@ from confluent_kafka import Consumer, TopicPartition
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, RetryLater
-from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
+from estarsync_core.topics import CONTROL, DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
 from estarsync_runtime.avro import codec_for
 from estarsync_runtime.dotdigital.connect import connect
 from estarsync_runtime.dotdigital.provisioning import provision
 from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.control import ControlReader
 from estarsync_runtime.kafka.errors import translated
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of, read_topics
@@ -27,9 +28,11 @@ from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
 from loader.batches import Spooler
 from loader.calls import ThreadedCalls
+from loader.control import Control
 from loader.engine import Engine
 from loader.gate import Gate
 from loader.intake import Intake
+from loader.lanes import Lanes
 from loader.ledger import SERVICE, Ledger, Place
 from loader.loop import Loop
 from loader.report import Settlement
@@ -85,6 +88,10 @@ def build(
         send_offsets = partial(producer.send_offsets, consumer=consumer)
         ledger = Ledger(settings, producer, send_offsets, clock, beat)
         codec = codec_for(settings)
+        reader = ControlReader(settings)
+        stack.callback(reader.close)
+        lanes = Lanes(reader.words, ledger, clock, metrics, uuid4)
+        settlement = Settlement(settings, table, ledger, lanes, clock, metrics)
         calls = ThreadedCalls(_CALLS_AT_ONCE)
         stack.callback(calls.close)
         engine = Engine(
@@ -92,10 +99,11 @@ def build(
             table,
             Spooler(folder, account, codec, settings.loader_batch_bytes),
             ledger,
-            Settlement(settings, table, ledger, clock, metrics),
+            settlement,
             Gate(table, ledger, metrics),
             client,
             calls,
+            lanes,
             clock,
             metrics,
             uuid4,
@@ -105,7 +113,8 @@ def build(
         engine.adopt(*open_batches(rows_of(read_topics(settings, [settings.topic(IMPORTS)]))))
         intake = Intake(settings, table, codec, ledger, metrics)
         places: list[Place] = [(each.topic, each.partition) for each in partitions]
-        yield Loop(consumer, places, intake, engine, table, ledger, clock, metrics)
+        control = Control(reader, lanes, settlement, clock)
+        yield Loop(consumer, places, intake, engine, control, table, ledger, clock, metrics)
 
 
 def serve(settings: Settings, context: Context) -> None:
@@ -122,7 +131,7 @@ def _inputs(settings: KafkaSettings) -> list[str]:
 
 def _outputs(settings: KafkaSettings) -> list[str]:
     dead_letters = [dlq_topic(typed_topic(entity)) for entity in Entity]
-    return [settings.topic(name) for name in (*dead_letters, IMPORTS, DELIVERED, DELIVERIES)]
+    return [settings.topic(name) for name in (*dead_letters, IMPORTS, DELIVERED, DELIVERIES, CONTROL)]
 
 
 def _folder(settings: Settings) -> Path:

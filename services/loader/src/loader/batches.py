@@ -57,6 +57,7 @@ class Batch:
         failures: how often the import came to nothing.
         tries: since something last went well; for the waits between them.
         lost: whether Dotdigital may hold an import of this body that we have no id for.
+        held: whether nothing is asked or sent while its lane is stopped, since its last answer is why.
         restored: whether it was left by an earlier process.
     """
 
@@ -77,6 +78,7 @@ class Batch:
     failures: int = 0
     tries: int = 0
     lost: bool = False
+    held: bool = False
     restored: bool = False
 
     @property

@@ -23,6 +23,7 @@ from loader.answers import Answers
 from loader.batches import Batch, Kind, Spooler, State
 from loader.calls import Calls
 from loader.gate import Gate
+from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.records import Pending
 from loader.report import Settlement
@@ -47,6 +48,7 @@ class Engine:
         gate: looks after orders that wait for their contact.
         client: Dotdigital.
         calls: runs the calls.
+        lanes: what may be sent.
         clock: for every wait.
         metrics: what is shown.
         new_id: makes batch ids.
@@ -62,6 +64,7 @@ class Engine:
         gate: Gate,
         client: DotdigitalClient,
         calls: Calls,
+        lanes: Lanes,
         clock: Clock,
         metrics: Metrics,
         new_id: Callable[[], UUID],
@@ -73,15 +76,16 @@ class Engine:
         self._gate = gate
         self._client = client
         self._calls = calls
+        self._lanes = lanes
         self._clock = clock
         self._metrics = metrics
         self._new_id = new_id
         self._batches: dict[str, Batch] = {}
-        self._slots = Slots(settings, self._batches.values(), clock)
+        self._slots = Slots(settings, self._batches.values(), lanes, clock)
         self._ready_since: dict[Entity, float] = {}
         self._last_turn: dict[Entity, int] = dict.fromkeys(Entity, 0)
         self._answers = Answers(
-            settings, self._batches, table, ledger, settlement, self._slots, client, clock, self._start
+            settings, self._batches, table, ledger, settlement, self._slots, client, clock, lanes, self._start
         )
         self._show_due = 0.0
 
@@ -162,7 +166,7 @@ class Engine:
                 return
 
     def _is_time(self, entity: Entity, now: float) -> bool:
-        if not self._table.any_ready(entity, now):
+        if self._lanes.stopped(entity) or not self._table.any_ready(entity, now):
             self._ready_since.pop(entity, None)
             return False
         waited = now - self._ready_since.setdefault(entity, now)
@@ -189,6 +193,11 @@ class Engine:
         _log.info("batch", batch=batch.id, kind=batch.kind, records=len(batch.fences), bytes=batch.size)
 
     def _advance(self, batch: Batch) -> None:
+        if self._lanes.stopped(batch.entity):
+            if batch.held or batch.state is State.TO_SEND:
+                return
+        else:
+            batch.held = False
         if batch.state is State.TO_SEND:
             self._send(batch)
         elif batch.state is State.TO_ASK:

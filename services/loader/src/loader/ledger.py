@@ -10,11 +10,12 @@ import structlog
 from confluent_kafka import TopicPartition
 
 from estarsync_core.clock import Clock
+from estarsync_core.control import encode
 from estarsync_core.deadletters import Origin, dead_letter_headers
 from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.headers import RawHeaders
-from estarsync_core.topics import DELIVERED, DELIVERIES, IMPORTS, dlq_topic
+from estarsync_core.topics import CONTROL, DELIVERED, DELIVERIES, IMPORTS, dlq_topic
 from estarsync_runtime.kafka.errors import TransactionAborted
 from estarsync_runtime.settings import ServiceSettings
 from loader.batches import Batch
@@ -143,6 +144,10 @@ class Ledger:
             "at": self._now(),
         }
         return Entry(DELIVERED, f"{entity}:{key}".encode(), msgspec.json.encode(value), [])
+
+    def word(self, key: str, word: msgspec.Struct) -> Entry:
+        """What the loader says on the control topic."""
+        return Entry(CONTROL, key.encode(), encode(word), [])
 
     def attempt(self, batch: Batch, fence: Fence, outcome: str, code: str) -> Entry:
         """One attempt to deliver one record."""

@@ -12,6 +12,7 @@ from estarsync_runtime.health import Health
 from estarsync_runtime.kafka.errors import translated
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
+from loader.control import Control
 from loader.engine import Engine
 from loader.intake import Intake
 from loader.ledger import Ledger, Place
@@ -42,6 +43,7 @@ class Loop:
         partitions: those.
         intake: takes records in.
         engine: delivers them.
+        control: what people ask meanwhile.
         table: where they are in between.
         ledger: where progress is written.
         clock: the time.
@@ -54,6 +56,7 @@ class Loop:
         partitions: Sequence[Place],
         intake: Intake,
         engine: Engine,
+        control: Control,
         table: Table,
         ledger: Ledger,
         clock: Clock,
@@ -63,6 +66,7 @@ class Loop:
         self._partitions = partitions
         self._intake = intake
         self._engine = engine
+        self._control = control
         self._table = table
         self._ledger = ledger
         self._clock = clock
@@ -98,6 +102,7 @@ class Loop:
             self._clock.sleep(_IDLE_SECONDS)
             messages = []
         self._intake.take(messages)
+        self._control.step()
         self._engine.step(contacts_read=self._intake.contacts_read(self._partitions))
         if self._clock.monotonic() >= self._commit_due or len(self._intake.outbox) > _MOST_LETTERS:
             self.commit()

@@ -1,7 +1,9 @@
 """What an import's report decides: every record of the batch gets its fate, written down in one transaction."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -13,6 +15,7 @@ from estarsync_core.errors import InvalidRecord
 from estarsync_core.keys import record_key
 from estarsync_runtime.metrics import Metrics
 from loader.batches import Batch, Kind
+from loader.lanes import Brake, Lanes
 from loader.ledger import Entry, Ledger
 from loader.records import BARE, Fence, KeyState, Outcome, Settled, refused
 from loader.settings import Settings
@@ -45,18 +48,25 @@ class Settlement:
         settings: how long a record may stay parked.
         table: where the records are.
         ledger: where their fates are written.
+        lanes: stopped by a flood of dead letters.
         clock: for parking and retries.
         metrics: where fates are counted.
     """
 
     def __init__(
-        self, settings: Settings, table: Table, ledger: Ledger, clock: Clock, metrics: Metrics
+        self, settings: Settings, table: Table, ledger: Ledger, lanes: Lanes, clock: Clock, metrics: Metrics
     ) -> None:
         self._settings = settings
         self._table = table
         self._ledger = ledger
+        self._lanes = lanes
+        self._brake = Brake(settings.loader_dead_letter_run, settings.loader_dead_letter_share)
         self._clock = clock
         self._metrics = metrics
+
+    def release(self, entity: Entity) -> None:
+        """A person has looked: the dead letters that stopped this lane may be written."""
+        self._brake.wave_through(entity)
 
     def apply(self, batch: Batch, report: dict[str, object] | None, *, keep_fences: bool) -> None:
         """Settle every record of a finished batch. Blocks for one Kafka transaction.
@@ -85,10 +95,15 @@ class Settlement:
     def _settle(self, batch: Batch, verdicts: list[Verdict], *, keep_fences: bool) -> None:
         counts: Counter[str] = Counter()
         entries: list[Entry] = []
+        state = partial(self._table.state, batch.entity)
+        cases = [
+            _Case(batch, fence, verdict, state(fence.key))
+            for fence, verdict in zip(batch.fences, verdicts, strict=True)
+        ]
+        flood = self._is_flood(batch, cases)
         with self._table.transaction():
-            for fence, verdict in zip(batch.fences, verdicts, strict=True):
-                state = self._table.state(batch.entity, fence.key)
-                counts[self._one(_Case(batch, fence, verdict, state), entries)] += 1
+            for case in cases:
+                counts[self._one(case, entries, held=flood)] += 1
             if not keep_fences:
                 self._table.release(batch.id)
                 entries.append(self._ledger.closed(batch, "finished"))
@@ -97,7 +112,24 @@ class Settlement:
             self._metrics.delivered.labels(batch.entity, outcome).inc(counts[outcome])
         _log.info("settled", batch=batch.id, entity=batch.entity, import_id=batch.import_id, **counts)
 
-    def _one(self, case: _Case, entries: list[Entry]) -> str:
+    def _is_flood(self, batch: Batch, cases: Sequence[_Case]) -> bool:
+        """Whether these dead letters are a flood: then the lane is stopped, and they are held instead."""
+        codes = Counter(case.verdict.code for case in cases if self._fate(case) is Fate.DEAD_LETTER)
+        dead, records = codes.total(), len(cases)
+        if not self._brake.holds(batch.entity, dead, records):
+            self._brake.count(batch.entity, dead, records)
+            return False
+        code, times = codes.most_common(1)[0]
+        self._lanes.stop(
+            batch.entity,
+            "dead_letters",
+            f"{dead:,} of the {records:,} records of one import would become dead letters, {times:,} with"
+            f" {code or 'no code'}, and others before them: look at what they have in common; to release the lane"
+            " makes dead letters of them",
+        )
+        return True
+
+    def _one(self, case: _Case, entries: list[Entry], *, held: bool) -> str:
         """Settle a record, or offer it again; says what has become of it."""
         fate = self._fate(case)
         code = case.verdict.code
@@ -115,6 +147,8 @@ class Settlement:
             case Fate.PARK | Fate.RETRY:
                 self._offer_again(case, fate)
                 outcome = fate.value
+            case Fate.DEAD_LETTER if held:
+                outcome = "held"  # it waits with the lane
             case Fate.DEAD_LETTER:
                 outcome = self._refuse(case, entries)
             case _:

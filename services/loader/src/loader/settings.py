@@ -20,6 +20,8 @@ class Settings(ServiceSettings, DotdigitalSettings):
         loader_park_seconds: how long an order may wait for a contact that Dotdigital does not know.
         loader_import_deadline_seconds: after that, an import that has not ended is sent again.
         loader_settle_seconds: how long keys stay fenced, at least, where an import may be open that we can't ask for.
+        loader_dead_letter_run: so many dead letters one after the other stop the entity's lane; 0 is no limit.
+        loader_dead_letter_share: a larger part of the latest records (at least 1,000) does, too; 1 is no limit.
     """
 
     loader_contact_slots: Annotated[int, Field(ge=1, le=25)] = 8
@@ -30,3 +32,5 @@ class Settings(ServiceSettings, DotdigitalSettings):
     loader_park_seconds: Annotated[float, Field(gt=0)] = 900.0
     loader_import_deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
     loader_settle_seconds: Annotated[float, Field(ge=0)] = 60.0
+    loader_dead_letter_run: Annotated[int, Field(ge=0)] = 100
+    loader_dead_letter_share: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
 from loader.batches import Batch, Kind, State
+from loader.lanes import Lanes
 from loader.settings import Settings
 
 _LONGEST_WAIT = 30.0
@@ -16,12 +17,14 @@ class Slots:
     Args:
         settings: our share of them.
         batches: all open batches, as they are at any time.
+        lanes: a batch whose lane is stopped takes nothing from others.
         clock: for waiting while they are full.
     """
 
-    def __init__(self, settings: Settings, batches: Collection[Batch], clock: Clock) -> None:
+    def __init__(self, settings: Settings, batches: Collection[Batch], lanes: Lanes, clock: Clock) -> None:
         self._ours = {True: settings.loader_contact_slots, False: settings.loader_insight_slots}
         self._batches = batches
+        self._lanes = lanes
         self._clock = clock
         self._full_until = {True: 0.0, False: 0.0}
         self._refused = {True: 0, False: 0}
@@ -30,7 +33,12 @@ class Slots:
         """Whether a batch of the entity may be made: one that can be sent soon, after those that wait already."""
         kind = _is_contacts(entity)
         now = self._clock.monotonic()
-        mine = [batch for batch in self._batches if _is_contacts(batch.entity) is kind]
+        mine = [
+            batch
+            for batch in self._batches
+            if _is_contacts(batch.entity) is kind
+            and (batch.holds_slot or not self._lanes.stopped(batch.entity))
+        ]
         waiting = any(batch.state is State.TO_SEND and batch.due <= now for batch in mine)
         return len(mine) < self._ours[kind] and not waiting and now >= self._full_until[kind]
 
