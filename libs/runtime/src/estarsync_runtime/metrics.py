@@ -14,6 +14,12 @@ class Metrics:
             ["topic", "partition"],
             registry=registry,
         )
+        self.leader = Gauge(
+            "estarsync_leader",
+            "1 where this process works, 0 where it stands by for another one with the same role.",
+            ["service"],
+            registry=registry,
+        )
         # Extractor
         self.estar_calls = Counter(
             "estarsync_estar_calls_total",
