@@ -187,6 +187,7 @@ class Answers:
     def _finish(self, batch: Batch, report: dict[str, object] | None) -> None:
         """The fate of a batch's records is known. After a lost reply the keys stay fenced for a while."""
         self._settlement.apply(batch, report, keep_fences=batch.lost)
+        batch.reported = True
         self._slots.freed(batch.entity)
         if batch.lost:
             self.settle(batch)
@@ -200,11 +201,17 @@ class Answers:
         batch.due = self._clock.monotonic() + max(least, min(_LONGEST_SETTLING, 2 * self.longest_import))
         batch.discard()
 
-    def close(self, batch: Batch, why: str) -> None:
-        """A batch is over: its keys may go into others."""
+    def close(self, batch: Batch, why: str, *, refused: bool = False) -> None:
+        """A batch is over: its keys may go into others.
+
+        Where no report has said what became of an import, some of its records may be there, unless Dotdigital has
+        refused it.
+        """
         with self._table.transaction():
+            known = batch.reported or (refused and not batch.failures)
+            doubts = [] if known else self._settlement.doubts(batch)
             self._table.release(batch.id)
-            self._ledger.write([self._ledger.closed(batch, why)])
+            self._ledger.write([*doubts, self._ledger.closed(batch, why)])
         self._forget(batch)
 
     def _hold(self, batch: Batch, code: str, what: str) -> None:
@@ -233,7 +240,7 @@ class Answers:
             return
         _log.warning("divided", batch=batch.id, code=code, records=len(batch.fences))
         middle = len(batch.fences) // 2
-        self.close(batch, f"divided: {code}")
+        self.close(batch, f"divided: {code}", refused=True)
         for half in (batch.fences[:middle], batch.fences[middle:]):
             keys = [fence.key for fence in half]
             self._begin(batch.entity, self._table.ready_among(batch.entity, keys))

@@ -59,6 +59,7 @@ class Batch:
         lost: whether Dotdigital may hold an import of this body that we have no id for.
         held: whether nothing is asked or sent while its lane is stopped, since its last answer is why.
         restored: whether it was left by an earlier process.
+        reported: whether a report has said what became of its records.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Batch:
     lost: bool = False
     held: bool = False
     restored: bool = False
+    reported: bool = False
 
     @property
     def operation(self) -> Operation:

@@ -23,6 +23,7 @@ from loader.table import Table
 
 _MOST_ATTEMPTS = 5
 _PARK_SECONDS = 5.0
+_UNSAID = Verdict(Fate.RETRY)
 _log = structlog.get_logger()
 
 
@@ -92,6 +93,19 @@ class Settlement:
         """Settle a batch that Dotdigital refused as a whole: its records are dead letters."""
         self._settle(batch, [Verdict(Fate.DEAD_LETTER, code)] * len(batch.fences), keep_fences=False)
 
+    def doubts(self, batch: Batch) -> list[Entry]:
+        """What to write down of a batch that ends without a report: whatever an import held may be there.
+
+        Remembered here at once. A removal must be sent, also by a loader that starts after a crash.
+        """
+        if batch.kind is not Kind.IMPORT:
+            return []
+        entries: list[Entry] = []
+        for fence in batch.fences:
+            state = self._table.state(batch.entity, fence.key)
+            self._doubt(_Case(batch, fence, _UNSAID, state), entries)
+        return entries
+
     def _settle(self, batch: Batch, verdicts: list[Verdict], *, keep_fences: bool) -> None:
         counts: Counter[str] = Counter()
         entries: list[Entry] = []
@@ -133,11 +147,8 @@ class Settlement:
         """Settle a record, or offer it again; says what has become of it."""
         fate = self._fate(case)
         code = case.verdict.code
-        if fate is Fate.RETRY and case.batch.entity is not Entity.CONTACTS and not case.state.there:
-            # It may be there: a removal must be sent, also by a loader that starts after a crash.
-            known = BARE if case.state.settled is None else case.state.settled.version
-            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there=True)
-            self._write_down(case, doubt, entries)
+        if fate is Fate.RETRY:
+            self._doubt(case, entries)
         match fate:
             case Fate.DELIVERED:
                 outcome = self._deliver(case, entries)
@@ -194,6 +205,13 @@ class Settlement:
         code = case.verdict.code or "refused"
         entries.append(self._ledger.dead_letter(record, InvalidRecord("record", code)))
         return Outcome.DEAD_LETTER.value
+
+    def _doubt(self, case: _Case, entries: list[Entry]) -> None:
+        """It may be there: a removal must be sent."""
+        if case.batch.entity is not Entity.CONTACTS and not case.state.there:
+            known = BARE if case.state.settled is None else case.state.settled.version
+            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there=True)
+            self._write_down(case, doubt, entries)
 
     def _write_down(self, case: _Case, state: Settled, entries: list[Entry]) -> None:
         batch, key = case.batch, case.fence.key
