@@ -125,7 +125,7 @@ class Rig:
     """A loader with its account, its topics and its clock; time passes only in `run`."""
 
     def __init__(self, folder: Path, options: Options, settings: Settings) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.codec = folder, settings, CODEC
         self.clock = FakeClock()
         self.box = DotdigitalSandbox(options, self.clock, random.Random(1))  # noqa: S311 - repeatable on purpose
         self.producer = FakeProducer()
@@ -154,7 +154,7 @@ class Rig:
         self.engine = Engine(
             self.settings,
             self.table,
-            Spooler(self.folder, account, CODEC, self.settings.loader_batch_bytes),
+            Spooler(self.folder, account, self.codec, self.settings.loader_batch_bytes),
             ledger,
             settlement,
             Gate(self.table, ledger, self.metrics),
@@ -169,7 +169,7 @@ class Rig:
             assert state is not None
             self.table.settle(entity, key, state)
         self.engine.adopt(*open_batches(self._rows(IMPORTS)))
-        intake = Intake(self.settings, self.table, CODEC, ledger, self.metrics)
+        intake = Intake(self.settings, self.table, self.codec, ledger, self.metrics)
         self.topics.seek(self.producer.offsets)
         places = [(name, 0) for name in self.topics.log]
         control = Control(self.people, self.lanes, settlement, self.clock)

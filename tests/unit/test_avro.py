@@ -89,8 +89,8 @@ def test_what_is_not_ours(data: bytes, code: str) -> None:
     assert (caught.value.field, caught.value.code) == ("value", code)
 
 
-def test_another_entitys_record_is_unknown() -> None:
-    with pytest.raises(InvalidRecord, match="unknown_schema"):
+def test_another_entitys_record_is_told_from_an_unknown_one() -> None:
+    with pytest.raises(InvalidRecord, match="other_schema"):
         CODEC.decode(Entity.ORDERS, CODEC.encode(Entity.PRODUCTS, PRODUCT))
 
 

@@ -116,7 +116,7 @@ def test_a_schema_of_a_newer_transformer_is_resolved(registry: FakeRegistry) -> 
 
 @pytest.mark.parametrize(
     ("data", "code"),
-    [(b"\0\0\0", "not_avro"), (b"\0\0\0\0\x63x", "unknown_schema"), (b"\0\0\0\0\x01", "unknown_schema")],
+    [(b"\0\0\0", "not_avro"), (b"\0\0\0\0\x63x", "unknown_schema"), (b"\0\0\0\0\x01", "other_schema")],
 )
 def test_what_the_registry_does_not_know_or_is_anothers(
     registry: FakeRegistry, data: bytes, code: str

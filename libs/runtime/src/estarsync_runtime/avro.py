@@ -122,8 +122,9 @@ class AvroCodec:
 
         Raises:
             InvalidRecord: field `value`; code `not_avro` for anything that is not one whole record in one of the two
-                framings, `unknown_schema` for a schema that is not known, or another entity's: a newer transformer
-                wrote it; `no_registry` for Confluent's format where SCHEMA_REGISTRY_URL is not set.
+                framings; `other_schema` for a schema that is not this entity's; `unknown_schema` for one that nobody
+                here knows: a newer transformer wrote it; `no_registry` for Confluent's format where
+                SCHEMA_REGISTRY_URL is not set.
             RetryLater: the registry does not answer.
         """
         versions = self._versions[entity]
@@ -135,7 +136,8 @@ class AvroCodec:
         writer = versions.writers.get(header)
         if writer is None:
             if not confluent:
-                raise InvalidRecord("value", "unknown_schema")
+                others = any(header in each.writers for each in self._versions.values())
+                raise InvalidRecord("value", "other_schema" if others else "unknown_schema")
             writer = versions.writers[header] = self._registered(versions, header)
         body = io.BytesIO(data)
         body.seek(length)
@@ -153,8 +155,10 @@ class AvroCodec:
         if self._registry is None:
             raise InvalidRecord("value", "no_registry")
         schema = self._registry.schema(int.from_bytes(header[1:], "big"))
-        if schema is None or _name(schema) != _name(versions.plain):
+        if schema is None:
             raise InvalidRecord("value", "unknown_schema")
+        if _name(schema) != _name(versions.plain):
+            raise InvalidRecord("value", "other_schema")
         parsed = fastavro.parse_schema(schema)
         return versions.writers.get(_header(schema), parsed)
 

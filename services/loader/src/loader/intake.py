@@ -1,5 +1,6 @@
 """From the typed topics into the pending table, as fast as they come: reading never waits for delivery."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -29,6 +30,13 @@ _FATAL = {
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes are public in spite of the name
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - as above
 }
+# Not the record's fault: thousands of others would follow it into the dead letters.
+_NEWER = {
+    "unknown_schema": "a newer transformer wrote a record whose schema this loader does not know: start the loader of that"
+    " release (loaders are updated before transformers); nothing is lost",
+    "no_registry": "the transformer writes with a schema registry: set SCHEMA_REGISTRY_URL for the loader, too; nothing is"
+    " lost",
+}
 _log = structlog.get_logger()
 
 
@@ -52,6 +60,7 @@ class Intake:
         self._ledger = ledger
         self._metrics = metrics
         self._at_end: set[Place] = set()
+        self._untaken: deque[Message] = deque()
         self.positions: dict[Place, int] = {}
         """How far each partition was read."""
         self.outbox: list[Entry] = []
@@ -63,28 +72,45 @@ class Intake:
             place in self._at_end for place in partitions if self._entities[place[0]] is Entity.CONTACTS
         )
 
+    @property
+    def stalled(self) -> bool:
+        """Whether records are left that could not be taken yet."""
+        return bool(self._untaken)
+
     def take(self, messages: Sequence[Message]) -> None:
         """Put records into the table, and remember how far the topics were read.
 
         Raises:
-            Stop: Kafka refuses something for good.
+            RetryLater: the schema registry does not answer. What was not taken is kept: call again, with no more
+                records, while `stalled` says so.
+            Stop: Kafka refuses something for good, or a newer transformer wrote a record.
         """
-        if not messages:
-            return
+        self._untaken += messages
+        trouble: RetryLater | None = None
         with self._table.transaction():
-            for message in messages:
-                place = (message.topic() or "", message.partition() or 0)
-                error = message.error()
-                if error is None:
-                    self._take_one(message)
-                    self.positions[place] = (message.offset() or 0) + 1
-                    self._at_end.discard(place)
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
-                    # Transaction markers take offsets too: the end may lie beyond the last record.
-                    self.positions[place] = message.offset() or 0
-                    self._at_end.add(place)
+            while self._untaken and trouble is None:
+                try:
+                    self._take_next(self._untaken[0])
+                except RetryLater as error:
+                    trouble = error
                 else:
-                    _look_at(error)
+                    self._untaken.popleft()
+        if trouble is not None:
+            raise trouble
+
+    def _take_next(self, message: Message) -> None:
+        place = (message.topic() or "", message.partition() or 0)
+        error = message.error()
+        if error is None:
+            self._take_one(message)
+            self.positions[place] = (message.offset() or 0) + 1
+            self._at_end.discard(place)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+            # Transaction markers take offsets too: the end may lie beyond the last record.
+            self.positions[place] = message.offset() or 0
+            self._at_end.add(place)
+        else:
+            _look_at(error)
 
     def _take_one(self, message: Message) -> None:
         entity = self._entities[message.topic() or ""]
@@ -96,6 +122,8 @@ class Intake:
             version, lane, reason = version_of(headers)
             email = self._email(entity, key, message.value())
         except InvalidRecord as error:
+            if error.code in _NEWER:
+                raise Stop(_NEWER[error.code]) from error
             trouble = error
         record = Pending(
             entity,

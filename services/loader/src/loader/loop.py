@@ -20,6 +20,7 @@ from loader.table import Table
 
 _READ = 500
 _IDLE_SECONDS = 0.05
+_PAUSE_SECONDS = 5.0
 _COMMIT_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 5.0
 _DRAIN_SECONDS = 10.0
@@ -72,7 +73,7 @@ class Loop:
         self._clock = clock
         self._metrics = metrics
         self._committed: dict[Place, int] = {}
-        self._commit_due = 0.0
+        self._commit_due = self._read_due = 0.0
 
     def run(self, stop: StopSignal, health: Health) -> None:
         """Read and deliver until `stop`; then learn what became of open calls, as far as a few seconds tell.
@@ -94,19 +95,28 @@ class Loop:
 
     def turn(self) -> None:
         """One turn; blocks for a moment where there is nothing to read."""
-        try:
-            with translated():
-                messages = self._consumer.consume(_READ, _IDLE_SECONDS)
-        except RetryLater as error:
-            _log.warning("kafka_error", reason=str(error))
-            self._clock.sleep(_IDLE_SECONDS)
-            messages = []
-        self._intake.take(messages)
+        self._read()
         self._control.step()
         self._engine.step(contacts_read=self._intake.contacts_read(self._partitions))
         if self._clock.monotonic() >= self._commit_due or len(self._intake.outbox) > _MOST_LETTERS:
             self.commit()
             self._commit_due = self._clock.monotonic() + _COMMIT_SECONDS
+
+    def _read(self) -> None:
+        if self._clock.monotonic() < self._read_due:
+            self._clock.sleep(_IDLE_SECONDS)
+            return
+        try:
+            messages: list[Message] = []
+            if not self._intake.stalled:
+                with translated():
+                    messages = self._consumer.consume(_READ, _IDLE_SECONDS)
+            self._intake.take(messages)
+        except RetryLater as error:
+            # Kafka's brokers, or the schema registry: delivery goes on meanwhile.
+            _log.warning("not_read", reason=str(error))
+            pause = _PAUSE_SECONDS if self._intake.stalled else _IDLE_SECONDS
+            self._read_due = self._clock.monotonic() + pause
 
     def commit(self) -> None:
         """Commit offsets up to the oldest record of each partition that is not settled, never past it. Blocks.
