@@ -23,6 +23,7 @@ from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Answer
 from estarsync_runtime.dotdigital.connect import connect
 from estarsync_runtime.dotdigital.provisioning import provision
+from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeClock, FakeProducer, Written
 from loader.batches import Batch, Spooler
@@ -173,8 +174,9 @@ class Rig:
         self.topics.seek(self.producer.offsets)
         places = [(name, 0) for name in self.topics.log]
         control = Control(self.people, self.lanes, settlement, self.clock)
+        positions = Positions(self.metrics, self.clock, lambda place: len(self.topics.log[place[0]]))
         self.loop = Loop(
-            self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, self.metrics
+            self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, positions
         )
 
     def _new_id(self) -> UUID:

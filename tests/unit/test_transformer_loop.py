@@ -17,6 +17,7 @@ from estarsync_core.profile import load_profile
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.health import Health
 from estarsync_runtime.kafka.errors import TransactionAborted
+from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
@@ -137,12 +138,14 @@ class Rig:
         self.consumer = ScriptedConsumer(*partitions)
         self.producer = ScriptedProducer(self.clock)
         self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
         self.stop = StopSignal()
         self.loop = Loop(
             cast("Consumer", self.consumer),
             cast("TransactionalProducer", self.producer),
             HANDLER,
-            Metrics(self.registry),
+            metrics,
+            Positions(metrics, self.clock, lambda _: None),
             self.clock,
             Flood(FloodLimits(run=3, share=0.2)),
             batch_records=100,

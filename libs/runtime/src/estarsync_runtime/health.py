@@ -35,9 +35,14 @@ class Health:
         self._last_beat = self._clock.monotonic()
 
     @property
+    def loop_age(self) -> float:
+        """Seconds since the main loop has turned."""
+        return self._clock.monotonic() - self._last_beat
+
+    @property
     def alive(self) -> bool:
         """Whether the main loop has turned lately."""
-        return self._clock.monotonic() - self._last_beat < self._stall_after
+        return self.loop_age < self._stall_after
 
 
 class _QuietHandler(WSGIRequestHandler):

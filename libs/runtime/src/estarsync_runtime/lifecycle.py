@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import NoReturn, TypeVar
 
 import structlog
@@ -85,6 +86,7 @@ def _run(
             logs.configure(service, settings.log_level)
             clock = SystemClock()
             context = Context(StopSignal(), health.Health(clock), Metrics(CollectorRegistry()), clock)
+            _show(service, context)
             if settings.http_port is not None:
                 stack.callback(health.serve(settings.http_port, context.health, context.metrics.registry))
             # Before anything that waits: as process 1 of a container, what has no handler is ignored.
@@ -106,3 +108,10 @@ def _run(
             structlog.get_logger().exception("failed")
             return EXIT_FAILED
     return EXIT_STOPPED
+
+
+def _show(service: str, context: Context) -> None:
+    metrics, state = context.metrics, context.health
+    metrics.info.labels(service, version("estarsync-runtime")).set(1)
+    metrics.ready.labels(service).set_function(lambda: float(state.ready))
+    metrics.loop_age.labels(service).set_function(lambda: state.loop_age)

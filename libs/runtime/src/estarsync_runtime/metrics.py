@@ -20,6 +20,44 @@ class Metrics:
             ["service"],
             registry=registry,
         )
+        self.lag = Gauge(
+            "estarsync_lag_records",
+            "Offsets between what is finished and the end of the partition.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.finished_until = Gauge(
+            "estarsync_finished_until_seconds",
+            "Unix time up to which everything published to the partition is finished.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        # Every service
+        self.info = Gauge(
+            "estarsync_info",
+            "1; says which service and version this is.",
+            ["service", "version"],
+            registry=registry,
+        )
+        self.ready = Gauge(
+            "estarsync_ready",
+            "1 where the service is in order and works or stands by, else 0.",
+            ["service"],
+            registry=registry,
+        )
+        self.loop_age = Gauge(
+            "estarsync_loop_age_seconds",
+            "Seconds since the main loop has turned; at 300 the service says that it is not alive.",
+            ["service"],
+            registry=registry,
+        )
+        self.transactions = Histogram(
+            "estarsync_kafka_transaction_seconds",
+            "From the begin of a Kafka transaction to its end (committed, failed).",
+            ["outcome"],
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+        )
         # Extractor
         self.estar_calls = Counter(
             "estarsync_estar_calls_total",
@@ -67,6 +105,12 @@ class Metrics:
         self.cursor = Gauge(
             "estarsync_extractor_cursor_seconds",
             "Unix time up to which a feed has been read.",
+            ["feed"],
+            registry=registry,
+        )
+        self.cadence = Gauge(
+            "estarsync_extractor_cadence_seconds",
+            "How long a feed waits between two runs, as the profile says.",
             ["feed"],
             registry=registry,
         )
@@ -169,6 +213,12 @@ class Metrics:
             ["entity"],
             registry=registry,
         )
+        self.oldest_import = Gauge(
+            "estarsync_loader_oldest_import_seconds",
+            "Age of the oldest batch that is not over; 0 where there is none.",
+            ["entity"],
+            registry=registry,
+        )
         self.api_calls = Counter(
             "estarsync_dotdigital_calls_total",
             "Calls to Dotdigital by operation and HTTP status (0: no answer).",
@@ -185,6 +235,24 @@ class Metrics:
         self.quota_remaining = Gauge(
             "estarsync_dotdigital_quota_remaining",
             "Calls left in this minute, as Dotdigital says.",
+            ["tier"],
+            registry=registry,
+        )
+        self.quota_limit = Gauge(
+            "estarsync_dotdigital_quota_limit",
+            "Calls that the account may make in a minute, as Dotdigital says.",
+            ["tier"],
+            registry=registry,
+        )
+        self.quota_used = Counter(
+            "estarsync_dotdigital_quota_used_total",
+            "Calls of ours that Dotdigital has counted.",
+            ["tier"],
+            registry=registry,
+        )
+        self.quota_rejected = Counter(
+            "estarsync_dotdigital_quota_rejected_total",
+            "Calls of ours that Dotdigital turned away because the quota was used up.",
             ["tier"],
             registry=registry,
         )

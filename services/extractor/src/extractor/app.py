@@ -63,7 +63,7 @@ def build(
         folder = settings.data_dir or Path(stack.enter_context(TemporaryDirectory(prefix="extractor-")))
         folder.mkdir(parents=True, exist_ok=True)
         # Before anything is read: an older extractor must not write after that.
-        producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock)
+        producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock, metrics)
         state = SourceState(folder / "extractor.sqlite")
         stack.callback(state.close)
         publisher = Publisher(settings, producer, state, restore(settings, state), clock, metrics)

@@ -65,6 +65,8 @@ class Feed(ABC):
         self._metrics = around.metrics
         if self.is_first:
             around.metrics.first_load_done.labels(self.entity).set(float(self.loaded))
+        if self.mark is not None:
+            around.metrics.cursor.labels(name).set(self.mark.cursor.timestamp())
 
     @abstractmethod
     def step(self) -> bool:

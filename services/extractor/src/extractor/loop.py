@@ -62,6 +62,7 @@ class Loop:
         self._metrics = metrics
         self._last_progress = now
         for feed in feeds:
+            metrics.cadence.labels(feed.name).set(cadences[feed.name])
             self._show_keys(feed)
 
     def run(self, stop: StopSignal, health: Health) -> None:

@@ -21,6 +21,7 @@ from estarsync_runtime.dotdigital.provisioning import provision
 from estarsync_runtime.kafka.config import consumer_config, producer_config
 from estarsync_runtime.kafka.control import ControlReader
 from estarsync_runtime.kafka.errors import translated
+from estarsync_runtime.kafka.positions import Positions, ends_of
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of, read_topics
 from estarsync_runtime.lifecycle import Context
@@ -81,7 +82,7 @@ def build(
         inputs = _inputs(settings)
         found = partitions_of(consumer, inputs + _outputs(settings))
         partitions = [each for each in found if each.topic in inputs]
-        producer = TransactionalProducer(producer_config(settings, GROUP), clock)
+        producer = TransactionalProducer(producer_config(settings, GROUP), clock, metrics)
         _begin_at_committed(consumer, partitions, clock)
         table = Table(folder)
         stack.callback(table.close)
@@ -114,7 +115,8 @@ def build(
         intake = Intake(settings, table, codec, ledger, metrics)
         places: list[Place] = [(each.topic, each.partition) for each in partitions]
         control = Control(reader, lanes, settlement, clock)
-        yield Loop(consumer, places, intake, engine, control, table, ledger, clock, metrics)
+        positions = Positions(metrics, clock, ends_of(consumer))
+        yield Loop(consumer, places, intake, engine, control, table, ledger, clock, positions)
 
 
 def serve(settings: Settings, context: Context) -> None:

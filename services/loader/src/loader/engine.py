@@ -235,5 +235,7 @@ class Engine:
         for entity in Entity:
             for lane in Lane:
                 self._metrics.pending.labels(entity, lane).set(counts.get((entity, lane), 0))
-            held = sum(batch.entity is entity for batch in self._batches.values())
-            self._metrics.open_imports.labels(entity).set(held)
+            opened = [batch.opened_at for batch in self._batches.values() if batch.entity is entity]
+            self._metrics.open_imports.labels(entity).set(len(opened))
+            oldest = self._clock.monotonic() - min(opened) if opened else 0.0
+            self._metrics.oldest_import.labels(entity).set(oldest)

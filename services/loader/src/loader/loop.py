@@ -10,8 +10,8 @@ from estarsync_core.clock import Clock
 from estarsync_core.errors import RetryLater
 from estarsync_runtime.health import Health
 from estarsync_runtime.kafka.errors import translated
+from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.lifecycle import StopSignal
-from estarsync_runtime.metrics import Metrics
 from loader.control import Control
 from loader.engine import Engine
 from loader.intake import Intake
@@ -48,7 +48,7 @@ class Loop:
         table: where they are in between.
         ledger: where progress is written.
         clock: the time.
-        metrics: what is shown.
+        positions: shows how far it has come.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Loop:
         table: Table,
         ledger: Ledger,
         clock: Clock,
-        metrics: Metrics,
+        positions: Positions,
     ) -> None:
         self._consumer = consumer
         self._partitions = partitions
@@ -71,7 +71,7 @@ class Loop:
         self._table = table
         self._ledger = ledger
         self._clock = clock
-        self._metrics = metrics
+        self._positions = positions
         self._committed: dict[Place, int] = {}
         self._commit_due = self._read_due = 0.0
 
@@ -101,6 +101,7 @@ class Loop:
         if self._clock.monotonic() >= self._commit_due or len(self._intake.outbox) > _MOST_LETTERS:
             self.commit()
             self._commit_due = self._clock.monotonic() + _COMMIT_SECONDS
+        self._positions.show()
 
     def _read(self) -> None:
         if self._clock.monotonic() < self._read_due:
@@ -111,6 +112,7 @@ class Loop:
             if not self._intake.stalled:
                 with translated():
                     messages = self._consumer.consume(_READ, _IDLE_SECONDS)
+            self._positions.read(messages)
             self._intake.take(messages)
         except RetryLater as error:
             # Kafka's brokers, or the schema registry: delivery goes on meanwhile.
@@ -136,5 +138,5 @@ class Loop:
         self._ledger.write(self._intake.outbox, changed or finished)
         self._intake.outbox.clear()
         self._committed.update(changed)
-        for (topic, partition), offset in finished.items():
-            self._metrics.position.labels(topic, partition).set(offset)
+        for place, offset in finished.items():
+            self._positions.finished(place, offset)

@@ -13,6 +13,7 @@ from estarsync_core.mapping.mapper import Mapper
 from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.avro import codec_for
 from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.positions import Positions, ends_of
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
@@ -65,13 +66,14 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
         partitions_of(consumer, inputs + outputs + [dlq_topic(topic) for topic in inputs])
         codec.register({entity: settings.topic(typed_topic(entity)) for entity in Entity})
         producer = TransactionalProducer(
-            producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"), clock
+            producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"), clock, metrics
         )
         yield Loop(
             consumer,
             producer,
             handler,
             metrics,
+            Positions(metrics, clock, ends_of(consumer)),
             clock,
             Flood(FloodLimits(settings.transformer_dead_letter_run, settings.transformer_dead_letter_share)),
             batch_records=settings.transformer_batch_records,

@@ -16,6 +16,7 @@ from estarsync_core.errors import RetryLater, Stop
 from estarsync_runtime.health import Health
 from estarsync_runtime.kafka.errors import translate, translated
 from estarsync_runtime.kafka.messages import headers_of
+from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
@@ -47,6 +48,7 @@ class Loop:
         producer: of the same process.
         handler: what becomes of a raw event.
         metrics: where fates are counted, once they are committed.
+        positions: shows how far it has come.
         clock: the time.
         flood: stops it where nearly everything becomes a dead letter.
         batch_records: the most records of one transaction.
@@ -59,6 +61,7 @@ class Loop:
         producer: TransactionalProducer,
         handler: Handler,
         metrics: Metrics,
+        positions: Positions,
         clock: Clock,
         flood: Flood,
         *,
@@ -69,6 +72,7 @@ class Loop:
         self._producer = producer
         self._handler = handler
         self._metrics = metrics
+        self._positions = positions
         self._clock = clock
         self._flood = flood
         self._batch_records = batch_records
@@ -111,6 +115,7 @@ class Loop:
         messages = [message for message in read if message.error() is None or self._is_of_use(message)]
         if self._revoked:
             messages = self._without_revoked(messages)
+        self._positions.read(messages)
         while messages:
             try:
                 done = self._write(messages)
@@ -118,6 +123,7 @@ class Loop:
                 self._rewind(messages)
                 raise
             messages = messages[done:]
+        self._positions.show()
 
     def _write(self, messages: Sequence[Message]) -> int:
         """One transaction with as many of the messages as fit into its time; gives how many."""
@@ -157,8 +163,8 @@ class Loop:
         flood.finish(records)
         tally.count(self._metrics)
         self._committed.update(finished)
-        for (topic, partition), offset in finished.items():
-            self._metrics.position.labels(topic, partition).set(offset)
+        for place, offset in finished.items():
+            self._positions.finished(place, offset)
         return done
 
     def _is_of_use(self, message: Message) -> bool:
@@ -233,7 +239,7 @@ class Loop:
         for lost in partitions:
             self._revoked.add((lost.topic, lost.partition))
             self._committed.pop((lost.topic, lost.partition), None)
-            self._metrics.position.remove(lost.topic, lost.partition)
+            self._positions.lost((lost.topic, lost.partition))
 
 
 def _no_way_back(error: KafkaException) -> Stop:

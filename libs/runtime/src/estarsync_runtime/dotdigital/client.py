@@ -57,6 +57,7 @@ _TIERS: dict[Operation, str] = {
     "insight_records": "lowCallRate",
     "lists": "mediumCallRate",
 }
+_KNOWN_TIERS = frozenset(_TIERS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +237,20 @@ class DotdigitalClient:
             else:  # it was counted elsewhere
                 ticket.tier.cancelled(ticket.number)
                 tier.answered(tier.made(ticket.made), now, quota, rejected=rejected)
-            if quota.remaining is not None:
-                label = self._scopes[operation] or "unlimited"
-                self._metrics.quota_remaining.labels(label).set(quota.remaining)
+            self._show(operation, quota, rejected=rejected)
+
+    def _show(self, operation: Operation, quota: QuotaHeaders, *, rejected: bool) -> None:
+        scope = self._scopes[operation]
+        if scope is None:
+            return
+        label = scope if scope in _KNOWN_TIERS else "other"  # the name comes from outside; a label must not
+        self._metrics.quota_used.labels(label).inc()
+        if rejected:
+            self._metrics.quota_rejected.labels(label).inc()
+        if quota.limit is not None:
+            self._metrics.quota_limit.labels(label).set(quota.limit)
+        if quota.remaining is not None:
+            self._metrics.quota_remaining.labels(label).set(quota.remaining)
 
     def _scope(
         self, operation: Operation, quota: QuotaHeaders, response: httpx.Response, *, rejected: bool

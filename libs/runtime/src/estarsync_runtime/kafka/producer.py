@@ -11,6 +11,7 @@ from estarsync_core.clock import Clock
 from estarsync_core.errors import EstarsyncError, RetryLater, Stop
 from estarsync_core.headers import RawHeaders
 from estarsync_runtime.kafka.errors import TransactionAborted, translate, translated
+from estarsync_runtime.metrics import Metrics
 
 _CALL_TIMEOUT = 15.0
 _INIT_TIMEOUT = 60.0
@@ -28,13 +29,15 @@ class TransactionalProducer:
     Args:
         config: librdkafka's, with `transactional.id`.
         clock: for waiting between two tries.
+        metrics: where the time of transactions is shown.
 
     Raises:
         RetryLater: the broker does not answer.
     """
 
-    def __init__(self, config: dict[str, Any], clock: Clock) -> None:
+    def __init__(self, config: dict[str, Any], clock: Clock, metrics: Metrics | None = None) -> None:
         self._clock = clock
+        self._seconds = None if metrics is None else metrics.transactions
         self._unfinished = False
         with translated():
             self._producer = Producer(config)
@@ -51,12 +54,15 @@ class TransactionalProducer:
         """
         if self._unfinished:
             self._abort()
+        begun = self._clock.monotonic()
         with translated():
             self._producer.begin_transaction()
         try:
             yield
             self._commit()
+            self._observe("committed", begun)
         except BaseException:
+            self._observe("failed", begun)
             self._unfinished = True
             try:
                 self._abort()
@@ -89,6 +95,10 @@ class TransactionalProducer:
             )
         except KafkaException as error:
             raise self._meaning(error.args[0]) from error
+
+    def _observe(self, outcome: str, begun: float) -> None:
+        if self._seconds is not None:
+            self._seconds.labels(outcome).observe(self._clock.monotonic() - begun)
 
     def _commit(self) -> None:
         try:
