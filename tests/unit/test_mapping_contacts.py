@@ -307,3 +307,102 @@ def test_the_table_of_data_fields() -> None:
         "ON_CREDIT_HOLD",
     }
     assert max(map(len, DATA_FIELDS)) <= 20
+
+
+@pytest.mark.parametrize(
+    ("groups", "value"),
+    [
+        (["News", "Sale"], True),
+        ([" News "], True),
+        (["news"], False),
+        ([], False),
+        (None, None),
+        ([None], False),
+    ],
+)
+def test_an_interest_group_may_hold_consent(groups: list[str | None] | None, value: object) -> None:
+    by = mapper("NEWSLETTER_SUBSCRIBE: {interest_group: News}")
+    record = customer() if groups is None else customer(InterestGroups=groups)
+    assert fields_of(record, by=by)["NEWSLETTER_SUBSCRIBE"] is value
+
+
+@pytest.mark.parametrize(
+    ("source", "raw", "sent"),
+    [
+        ("use: [lower]", "VIP", "vip"),
+        ("use: [upper, digits]", "vip 12", "12"),
+        ("use: [digits, upper]", "vip", None),
+        ("lookup: {1: Retail}", "1", "Retail"),
+        ("lookup: {1: Retail}", "2", "2"),
+        ("lookup: {1: Retail}, unknown: omit", "2", None),
+        ("default: none", "", "none"),
+        ("default: none", "x", "x"),
+        ("use: [lower], lookup: {a: b}", "A", "b"),
+    ],
+)
+def test_a_fields_text_is_transformed_looked_up_and_defaulted(
+    source: str, raw: str, sent: str | None
+) -> None:
+    by = mapper(f"CUSTOMER_TYPE: {{path: CustomerType, {source}}}")
+    assert fields_of(customer(CustomerType=raw), by=by)["CUSTOMER_TYPE"] == sent
+
+
+def test_a_text_that_the_lookup_may_not_let_through_is_omitted_and_reported() -> None:
+    by = mapper("CUSTOMER_TYPE: {path: CustomerType, lookup: {1: Retail}, unknown: omit}")
+    mapped = map_customers(customer(CustomerType="2"), by=by)
+    assert "CUSTOMER_TYPE" in document_of(mapped)["omitted"]
+    assert mapped.dropped == (("CUSTOMER_TYPE", "not_in_lookup"),)
+
+
+@pytest.mark.parametrize(
+    ("use", "raw", "sent"),
+    [
+        ("day_first", "3/4/1980", date(1980, 4, 3)),
+        ("month_first", "3/4/1980", date(1980, 3, 4)),
+        ("day_first", "03.04.1980 00:00:00", date(1980, 4, 3)),
+        ("day_first", "1980-04-03T00:00:00", date(1980, 4, 3)),
+        ("day_first", "31/12/80", None),
+        ("month_first", "31/12/1980", None),
+    ],
+)
+def test_a_date_is_read_as_the_profile_says(use: str, raw: str, sent: date | None) -> None:
+    by = mapper(f"DOB: {{attribute: DOB, use: [{use}]}}")
+    assert fields_of(customer(Attributes=attributes(DOB=raw)), by=by)["DOB"] == sent
+
+
+@pytest.mark.parametrize(("raw", "sent"), [("1", False), ("no", True), ("maybe", None), ("", None)])
+def test_a_flag_may_say_the_opposite(raw: str, sent: object) -> None:
+    by = mapper("CUSTOMER_ACTIVE: {attribute: Closed, use: [invert]}")
+    assert fields_of(customer(Attributes=attributes(Closed=raw)), by=by)["CUSTOMER_ACTIVE"] is sent
+
+
+@pytest.mark.parametrize(
+    ("rule", "codes", "sent"),
+    [
+        ("winner", ["1", "0", "0"], False),
+        ("all", ["0", "1", "1"], False),
+        ("all", ["1", "", "1"], True),
+        ("any", ["1", "0", "0"], True),
+        ("any", ["0", "", "0"], False),
+        ("any", ["", "", ""], None),
+        ("any", ["1", "x", "x"], True),
+        ("all", ["1"], True),
+    ],
+)
+def test_consent_of_a_shared_email_is_by_the_profiles_rule(rule: str, codes: list[str], sent: object) -> None:
+    by = Mapper(load_profile(WEBSITES + f"contacts: {{shared_consent: {rule}}}", "test"))
+    customers = [customer(ID=str(number), LpmStatus=code) for number, code in enumerate(codes)]
+    assert fields_of(*customers, by=by)["NEWSLETTER_SUBSCRIBE"] is sent
+
+
+def test_consent_that_is_not_mapped_is_nobodys_whatever_the_rule() -> None:
+    text = "contacts: {shared_consent: all, fields: {NEWSLETTER_SUBSCRIBE: null}}"
+    mapped = map_customers(customer(), customer(ID="8"), by=Mapper(load_profile(WEBSITES + text, "test")))
+    assert "NEWSLETTER_SUBSCRIBE" in document_of(mapped)["omitted"]
+
+
+def test_countries_are_sent_as_the_profile_says() -> None:
+    by = Mapper(load_profile(WEBSITES + "countries: {NZ: New Zealand}", "test"))
+    for raw, sent in {" nz ": "New Zealand", "Fiji": "Fiji", "": None}.items():
+        found = fields_of(customer(Addresses=[{"Type": "Billing", "Country": raw}]), by=by)
+        assert found["BILLING_COUNTRY"] == sent

@@ -272,3 +272,82 @@ def test_a_bad_amount_anywhere_in_a_tree_is_no_order(field: str) -> None:
 
 def test_a_tree_without_orders_is_no_order() -> None:
     assert invalid() == ("orders", "missing")
+
+
+def mapped_by(orders: str, *tree: Record) -> Mapped:
+    by = Mapper(load_profile(PROFILE + f"orders: {{{orders}}}", "test"))
+    return by.record(Entity.ORDERS, "100045", json.dumps({"orders": tree}).encode())
+
+
+def test_a_voided_order_stays_with_its_status() -> None:
+    assert document(order(Status="Cancelled"))["order_status"] == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "sent"),
+    [
+        ("voided: keep, void_statuses: [Voided]", "Voided", True),
+        ("voided: remove, void_statuses: [Voided]", "Voided", False),
+        ("voided: remove", "Cancelled", False),
+        ("voided: remove", "Completed", True),
+        ("statuses: [Completed], voided: keep", "Cancelled", True),
+        ("statuses: [Cancelled], voided: remove", "Cancelled", False),
+    ],
+)
+def test_voided_orders_are_kept_or_removed_by_setting(setting: str, status: str, *, sent: bool) -> None:
+    mapped = mapped_by(setting, order(Status=status))
+    assert (mapped.document is not None, mapped.reason) == (sent, None if sent else Reason.REMOVED)
+
+
+@pytest.mark.parametrize(
+    ("setting", "original", "sent"),
+    [
+        ("replacements: remove", "100001", False),
+        ("replacements: keep", "100001", True),
+        ("replacements: remove", "0", True),
+        ("replacements: remove", " ", True),
+        ("replacements: remove", None, True),
+        ("replacements: remove, replacement_values: [Replacement]", "Replacement", False),
+        ("replacements: remove, replacement_values: [Replacement]", "Sale", True),
+    ],
+)
+def test_a_replacement_is_sent_by_setting(setting: str, original: str | None, *, sent: bool) -> None:
+    mapped = mapped_by(setting, order(ReplacementOf=original))
+    assert (mapped.document is not None, mapped.reason) == (sent, None if sent else Reason.REMOVED)
+
+
+def test_a_replacement_inside_a_tree_counts_for_nothing() -> None:
+    root = order(line("1", "10"), Total="15.00", FreightTotal="5")
+    again = order(
+        line("1", "10"), ID="100046", ParentOrderID="100045", ReplacementOf="100045", FreightTotal="5"
+    )
+    assert money_of(document(root, again)) == (10.0, 5.0, 0.0, 15.0)
+    kept = document_of(mapped_by("replacements: keep", root, again))
+    assert money_of(kept) == (20.0, 10.0, 0.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("names", "sent"), [("{7: Completed}", "Completed"), ("{8: Cancelled}", None), ("{}", None)]
+)
+def test_a_status_that_is_only_a_number_has_a_name_in_the_profile(names: str, sent: str | None) -> None:
+    record = order(Status=" ", OrderStatus="7")
+    if names == "{}":
+        assert invalid(record) == ("order_status", "missing")
+        return
+    mapped = mapped_by(f"status_names: {names}", record)
+    assert (mapped.document or {}).get("order_status") == sent
+
+
+def test_an_order_without_any_status_is_refused() -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        mapped_by("status_names: {7: Completed}", order(Status=None, OrderStatus=""))
+    assert (caught.value.field, caught.value.code) == ("order_status", "missing")
+
+
+def test_countries_are_sent_as_the_profile_says() -> None:
+    by = Mapper(load_profile(PROFILE + "countries: {nz: New Zealand}", "test"))
+    places = [{"Type": kind, "Country": "NZ"} for kind in ("Billing", "Shipping")]
+    mapped = by.record(Entity.ORDERS, "100045", json.dumps({"orders": [order(Addresses=places)]}).encode())
+    sent = document_of(mapped)
+    assert sent["billing_address"]["billing_country"] == "New Zealand"
+    assert sent["delivery_address"]["delivery_country"] == "New Zealand"

@@ -54,6 +54,18 @@ def test_a_profile_that_is_not_there_is_said(tmp_path):
         read_profile(tmp_path / "none.yaml")
 
 
+def test_an_environment_may_remove_voided_orders(environment, tmp_path):
+    path = tmp_path / "profile.yaml"
+    path.write_text("websites: {1: {currency: NZD, product_url: 'https://x/{id}', image_base: 'https://x'}}")
+    environment("VOIDED_ORDERS", "")
+    assert read_profile(path).orders.voided == "keep"
+    environment("VOIDED_ORDERS", "remove")
+    assert read_profile(path).orders.voided == "remove"
+    environment("VOIDED_ORDERS", "hide")
+    with pytest.raises(ConfigurationError, match="VOIDED_ORDERS: Input should be 'keep' or 'remove'"):
+        read_profile(path)
+
+
 def test_health_says_what_is_and_metrics_are_shown():
     clock = FakeClock()
     state = health.Health(clock, stall_after=10)

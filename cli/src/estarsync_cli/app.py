@@ -2,7 +2,7 @@
 
 import typer
 
-from estarsync_cli import doctor, provision, reconcile, removals, topics, trace
+from estarsync_cli import config, doctor, provision, reconcile, removals, topics, trace
 
 app = typer.Typer(
     name="estarsync",
@@ -15,5 +15,6 @@ app.command("doctor")(doctor.doctor)
 app.command("provision")(provision.provision)
 app.command("reconcile")(reconcile.reconcile)
 app.command("trace")(trace.trace)
+app.add_typer(config.app, name="config")
 app.add_typer(removals.app, name="removals")
 app.add_typer(topics.app, name="topics")

@@ -1,11 +1,10 @@
 """`estarsync doctor`: is everything that a sync needs in place?"""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import typer
-from pydantic_settings import BaseSettings
 
+from estarsync_cli.config import ProfileSettings, problems_of
 from estarsync_cli.connection import dotdigital, estar
 from estarsync_cli.output import Json, console, print_json
 from estarsync_core.errors import ConfigurationError, EstarsyncError
@@ -13,15 +12,9 @@ from estarsync_core.topics import declared_topics
 from estarsync_runtime.dotdigital import provisioning
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings
 from estarsync_runtime.kafka.admin import missing_topics
-from estarsync_runtime.settings import KafkaSettings, load, read_profile
+from estarsync_runtime.settings import KafkaSettings, load
 
 _TIMEOUT = 10.0
-
-
-class ProfileSettings(BaseSettings):
-    """Where the tenant profile is."""
-
-    tenant_profile: Path
 
 
 def doctor(*, as_json: Json = False) -> None:
@@ -60,7 +53,9 @@ def _kafka() -> None:
 
 
 def _profile() -> None:
-    read_profile(load(ProfileSettings).tenant_profile)
+    problems = problems_of(load(ProfileSettings).tenant_profile)
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _estar() -> None:

@@ -6,16 +6,73 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from estarsync_core.errors import ConfigurationError
+from estarsync_core.profile_problems import described
+from estarsync_core.profile_text import Place, read_text
+
+
+def _as_text(value: object) -> object:
+    """What YAML takes for a number or a truth value, as the text that the shop would write."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _name_or_map(value: object) -> object:
+    if not isinstance(value, str | dict | None):
+        problem = "must be a map, or the name of one of `lookups`"
+        raise ValueError(problem)  # noqa: TRY004 - pydantic reports no TypeError
+    return value
+
 
 Positive = Annotated[float, Field(gt=0)]
+Word = Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+Lookup = dict[str, Word]
+Transform = Literal["lower", "upper", "digits", "invert", "day_first", "month_first"]
+"""What can be done with a customer's text before it is read: `lower` and `upper` case; `digits` keeps only those;
+`invert` makes yes of no and no of yes; `day_first` and `month_first` read 3/4/1980 as a date."""
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Reference(_Part):
+    """Where a secret is: the profile itself never holds one."""
+
+    env: str | None = None
+    """The environment variable that holds it."""
+    file: str | None = None
+    """The file that holds it, such as a mounted secret."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give either env or file")
+        return self
+
+
+class Site(_Part):
+    """Where the eStar site is, and who may read it."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+")] | None
+    """The primary site's URL; satellite sites have no API. ESTAR_BASE_URL goes before it."""
+    username: Reference
+    """Where the API user's name is. ESTAR_USERNAME goes before it."""
+    password: Reference
+    """Where the API user's password is. ESTAR_PASSWORD goes before it."""
 
 
 class Operation(_Part):
@@ -29,8 +86,11 @@ class Operation(_Part):
     operation: str
     namespace: str
     arguments: dict[str, str]
+    """Our word for each argument, and the element it travels in."""
     result: str
+    """The path from the result to the rows."""
     batch: Annotated[int, Field(ge=1)] = 1
+    """How many ids one call may ask for."""
 
 
 class Operations(_Part):
@@ -52,10 +112,21 @@ class Soap(_Part):
     """How the site is called."""
 
     path: str
-    version: Literal["1.1", "1.2"]
+    """The path of a service's endpoint, with {service}."""
+    version: Annotated[
+        Literal["1.1", "1.2"],
+        BeforeValidator(_as_text),
+        WithJsonSchema({"enum": ["1.1", "1.2", 1.1, 1.2]}),
+    ]
+    """SOAP's."""
     token_argument: str
+    """The element that carries the token, the first parameter of every call."""
     timeout_seconds: Positive
+    """How long an answer may take as a whole."""
     max_response_bytes: Annotated[int, Field(gt=0)]
+    """A larger answer is given up; less is asked for the next time."""
+    pause_seconds: Annotated[float, Field(ge=0)]
+    """Calls are made one at a time; so long is waited between the end of one and the start of the next."""
     operations: Operations
 
 
@@ -63,8 +134,11 @@ class Records(_Part):
     """How a response becomes a record."""
 
     lists: frozenset[str]
+    """Elements that hold a list, whatever their children are called. The default's are always among them."""
     drop: frozenset[str]
+    """Elements, and names of attributes, that never leave the extractor. The default's are always among them."""
     rename: dict[str, str]
+    """Another site's element names, translated into the published ones: {Theirs: Ours}."""
 
 
 class Notifications(_Part):
@@ -75,17 +149,24 @@ class Notifications(_Part):
     type: str
     message: str
     order_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The names in a message that hold ids of orders."""
 
 
 class Windows(_Part):
     """How time is cut when changes are listed."""
 
     initial_hours: Positive
+    """How wide the first window of a first load is."""
     max_hours: Positive
+    """How wide a window may become."""
     max_ids: Annotated[int, Field(gt=0)]
+    """A window that lists more is halved the next time."""
     overlap_minutes: Annotated[float, Field(ge=0)]
+    """How far each run begins before the end of the last one."""
     lag_seconds: Annotated[float, Field(ge=0)]
+    """How far a run stays behind now, for what the shop commits late."""
     deep_days: Positive = 15.0
+    """How far back the deep sweep reads."""
 
 
 class Cadences(_Part):
@@ -102,21 +183,35 @@ class Website(_Part):
     """What one of the shop's websites sells in, and where its pages and images are."""
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    """ISO 4217, such as NZD."""
     product_url: str
+    """A product's page, with {id} and {sku} where they belong."""
     image_base: str
+    """What a relative path of an image is below."""
 
 
 class FieldSource(_Part):
-    """Where a data field comes from: a dotted path into the customer, or one of its Attributes by name."""
+    """Where a data field comes from, and what is done with it: transforms, then the lookup, then the default."""
 
     path: str | None = None
+    """A dotted path into the customer: `CustomerType`, `Account.AccountType`."""
     attribute: str | None = None
-    lookup: dict[str, str] | None = None
+    """The name of one of the customer's Attributes."""
+    interest_group: str | None = None
+    """The name of an interest group: true where the customer is in it, else false."""
+    use: tuple[Transform, ...] = ()
+    """Transforms, in this order."""
+    lookup: Annotated[str | Lookup | None, BeforeValidator(_name_or_map)] = None
+    """What each text becomes: a map, or the name of one of `lookups`."""
+    unknown: Literal["keep", "omit"] = "keep"
+    """What becomes of a text that the lookup does not hold."""
+    default: Word | None = None
+    """What the field is where the shop says nothing."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.path is None) == (self.attribute is None):
-            raise ValueError("give either path or attribute")
+        if [self.path, self.attribute, self.interest_group].count(None) != 2:  # noqa: PLR2004 - all but one
+            raise ValueError("give either path or attribute or interest_group")
         return self
 
 
@@ -124,6 +219,10 @@ class Contacts(_Part):
     """How customers become contacts."""
 
     billing_address_types: tuple[str, ...]
+    """The first address of these types is the billing address, else the first of all."""
+    shared_consent: Literal["winner", "all", "any"]
+    """Whose NEWSLETTER_SUBSCRIBE counts where several customers share an e-mail: the winner's (active, then modified
+    last, then the highest id); `all`: yes where nobody says no; `any`: yes where somebody says yes."""
     fields: dict[
         Literal[
             "CUSTOMER_ID",
@@ -141,30 +240,59 @@ class Contacts(_Part):
 class Products(_Part):
     """How items become catalogue records."""
 
-    enabled_statuses: frozenset[str]
+    enabled_statuses: frozenset[Word]
+    """The statuses of products that are on sale; a product without a status is too."""
 
 
 class Orders(_Part):
     """How order trees become order records."""
 
-    statuses: frozenset[str]
-    dropped_line_statuses: frozenset[str]
-    split_line_statuses: frozenset[str]
+    statuses: frozenset[Word]
+    """Orders in another status are not sent; one that was sent and gets another status is removed."""
+    void_statuses: frozenset[Word]
+    """The statuses of orders that were voided or cancelled."""
+    voided: Literal["keep", "remove"]
+    """`keep` sends voided orders with their status; `remove` takes them away. VOIDED_ORDERS goes before it."""
+    status_names: Lookup
+    """Names for the numbers in OrderStatus, for orders whose Status says nothing."""
+    replacements: Literal["keep", "remove"]
+    """Orders that replace another one, which was paid for already: `remove` does not send them."""
+    replacement_values: frozenset[Word]
+    """What ReplacementOf holds in such an order; empty: anything but nothing and 0."""
+    dropped_line_statuses: frozenset[Word]
+    """Lines in these statuses were returned, deleted or moved: they count for nothing."""
+    split_line_statuses: frozenset[Word]
+    """Lines in these statuses say that an order has relatives."""
+
+
+def _wrong_name(name: str, among: str, *place: str) -> PydanticCustomError:
+    message = f"{name!r} is not one of {among}"
+    return PydanticCustomError("wrong_name", "{message}", {"message": message, "place": place})
 
 
 class TenantProfile(_Part):
     """One retailer's eStar site. Build it with `load_profile`."""
 
+    site: Site
     timezone: str
+    """The shop's IANA time zone: times without an offset are in it."""
     history_start: date
+    """A first load reads from this day's midnight in the shop's zone."""
     soap: Soap
     records: Records
     notifications: Notifications
     windows: Windows
     cadences: Cadences
     websites: Annotated[dict[str, Website], Field(min_length=1)]
-    default_website: str
+    """What each of the shop's websites sells in, by its id."""
+    default_website: Word
+    """The website of records that name none."""
     null_dates: frozenset[date]
+    """Dates that stand for nothing."""
+    lookups: dict[str, Lookup]
+    """Maps that a field's `lookup` may name."""
+    countries: Lookup
+    """What to send in the place of a country as the shop writes it; upper and lower case are the same."""
     contacts: Contacts
     products: Products
     orders: Orders
@@ -174,14 +302,17 @@ class TenantProfile(_Part):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f"{value!r} is not an IANA time zone, such as Pacific/Auckland") from error
         return value
 
     @model_validator(mode="after")
-    def _default_website_exists(self) -> Self:
+    def _names_exist(self) -> Self:
         if self.default_website not in self.websites:
-            raise ValueError(f"default_website {self.default_website!r} is not one of websites")
+            raise _wrong_name(self.default_website, "websites", "default_website")
+        for name, source in self.contacts.fields.items():
+            if source and isinstance(source.lookup, str) and source.lookup not in self.lookups:
+                raise _wrong_name(source.lookup, "lookups", "contacts", "fields", name, "lookup")
         return self
 
     @property
@@ -189,43 +320,55 @@ class TenantProfile(_Part):
         """The shop's time zone."""
         return ZoneInfo(self.timezone)
 
+    def lookup_of(self, source: FieldSource) -> Lookup:
+        """A source's lookup, whether it is named or not; empty where there is none."""
+        if isinstance(source.lookup, str):
+            return self.lookups[source.lookup]
+        return source.lookup or {}
+
+
+_REPLACED = {("contacts", "fields"), ("site",), ("websites",)}
+"""Maps whose values are one thing each: another one replaces it as a whole."""
+_ADDED_TO = {("records", "drop"), ("records", "lists")}
+"""Lists that only grow: a site with one more secret must not lose sight of the others."""
+
 
 def default_document() -> dict[str, Any]:
     """The default profile as plain data (it has no websites, so it is not a whole profile yet)."""
     text = files("estarsync_core.profiles").joinpath("default.yaml").read_text(encoding="utf-8")
-    document: dict[str, Any] = yaml.safe_load(text)
-    return document
+    return read_text(text, "default.yaml").data
 
 
-def load_profile(text: str, origin: str) -> TenantProfile:
+def load_profile(
+    text: str, origin: str, overrides: Mapping[str, Mapping[str, object]] | None = None
+) -> TenantProfile:
     """A tenant profile from its YAML text, laid over the default profile.
 
     Args:
         text: the YAML document; only what differs from the default.
         origin: what to call it in error messages, such as its file name.
+        overrides: what goes before the text, by part and key, such as `{"orders": {"voided": "remove"}}`.
 
     Raises:
-        ConfigurationError: with one line per problem, naming the key.
+        ConfigurationError: with one line per problem, naming the line and the key and saying what to do.
     """
+    own = read_text(text, origin)
+    document = _merge(_merge(default_document(), own.data), overrides or {})
     try:
-        document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigurationError([f"{origin} is not YAML: {error}"]) from error
-    if not isinstance(document, dict):
-        raise ConfigurationError([f"{origin} must be a map of keys, as the default profile is"])
-    try:
-        return TenantProfile.model_validate(_merge(default_document(), document))
+        return TenantProfile.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError(
-            [f"{origin}: {'.'.join(map(str, e['loc'])) or 'the profile'}: {e['msg']}" for e in error.errors()]
-        ) from error
+        raise ConfigurationError(described(error, own, origin, TenantProfile)) from error
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any], at: tuple[str, ...] = ()) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], at: Place = ()) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         mine = merged.get(key)
-        # A field's source is one thing: another one replaces it as a whole.
-        part_by_part = isinstance(mine, dict) and isinstance(value, dict) and at != ("contacts", "fields")
-        merged[key] = _merge(mine or {}, value, (*at, key)) if part_by_part else value
+        here = (*at, key)
+        if isinstance(mine, dict) and isinstance(value, Mapping) and at not in _REPLACED:
+            merged[key] = _merge(mine, value, here)
+        elif isinstance(mine, list) and isinstance(value, list) and here in _ADDED_TO:
+            merged[key] = [*mine, *value]
+        else:
+            merged[key] = value
     return merged

@@ -78,8 +78,16 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
     return f"{variable}: {message.removeprefix('Value error, ')}"
 
 
+class ProfileOverrides(BaseSettings):
+    """What may be set for one environment without another profile."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    voided_orders: Literal["keep", "remove"] | None = None
+
+
 def read_profile(path: Path) -> TenantProfile:
-    """The tenant profile in a YAML file.
+    """The tenant profile in a YAML file; VOIDED_ORDERS goes before what it says of voided orders.
 
     Raises:
         ConfigurationError: where the file can't be read or is no profile.
@@ -90,4 +98,5 @@ def read_profile(path: Path) -> TenantProfile:
         raise ConfigurationError(
             [f"TENANT_PROFILE: cannot read {path}: {error}. Give the path of a profile in YAML"]
         ) from error
-    return load_profile(text, str(path))
+    voided = load(ProfileOverrides).voided_orders
+    return load_profile(text, str(path), {"orders": {"voided": voided}} if voided else None)

@@ -70,8 +70,9 @@ class Contract:
     def __init__(self) -> None:
         document = default_document()
         soap = Soap.model_validate(document["soap"])
-        self.paid_statuses = frozenset[str](document["orders"]["statuses"])
-        self.dropped_line_statuses = frozenset[str](document["orders"]["dropped_line_statuses"])
+        orders = document["orders"]
+        self.paid_statuses = frozenset[str]([*orders["statuses"], *orders["void_statuses"]])
+        self.dropped_line_statuses = frozenset[str](orders["dropped_line_statuses"])
         before, after = soap.path.split("{service}")
         self._path = re.compile(
             f"{re.escape(before)}(?P<service>[A-Za-z]+){re.escape(after)}(?:/(?P<operation>[A-Za-z0-9]+))?",

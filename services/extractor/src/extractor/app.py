@@ -16,7 +16,7 @@ from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, RetryLater
 from estarsync_core.profile import TenantProfile
 from estarsync_core.topics import declared_topics
-from estarsync_runtime.estar.connect import connect
+from estarsync_runtime.estar.connect import connect, located
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.kafka.config import consumer_config, producer_config
 from estarsync_runtime.kafka.producer import TransactionalProducer
@@ -166,6 +166,7 @@ def open_shop(
 def serve(settings: Settings, context: Context) -> None:
     """Read the shop until told to stop."""
     with open_shop(settings, context) as (profile, source):
+        settings = located(settings, profile)
         while not context.stop.is_set():
             try:
                 with build(settings, profile, source, context.clock, context.metrics) as loop:

@@ -121,7 +121,7 @@ class OrderLine(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One order of a split tree."""
+    """One order of a split tree. `ReplacementOf` names the order that this one replaces, if it is a replacement."""
 
     ID: str
     ParentOrderID: Text = None
@@ -130,6 +130,7 @@ class Order(msgspec.Struct, frozen=True):
     OrderDate: Text = None
     Status: Text = None
     OrderStatus: Text = None
+    ReplacementOf: Text = None
     Website: Text = None
     Total: Text = None
     FreightTotal: Text = None

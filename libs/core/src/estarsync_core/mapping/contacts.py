@@ -15,10 +15,11 @@ from estarsync_core.dotdigital.fields import CREATED_FIELDS, DATA_FIELDS, DataFi
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.records import Address, Customer, CustomerGroup, Text
 from estarsync_core.keys import canonical_email
-from estarsync_core.mapping.fields import BadValue, Notes, Times, boolean
+from estarsync_core.mapping.fields import BadValue, Notes, Times, boolean, country_reader
 from estarsync_core.mapping.raw import decode
 from estarsync_core.mapping.result import Document, Mapped
 from estarsync_core.mapping.text import clean
+from estarsync_core.mapping.transforms import TRANSFORMS
 from estarsync_core.profile import FieldSource, TenantProfile
 
 Leaf = Callable[[Customer], object]
@@ -32,6 +33,7 @@ _CHOSEN = {
 }  # their source is the profile's
 _ACTIVE = "CUSTOMER_ACTIVE"
 _BIRTH = "DOB"
+_CONSENT = "NEWSLETTER_SUBSCRIBE"
 
 
 class ContactMapper:
@@ -45,7 +47,10 @@ class ContactMapper:
         }
         self._decoder = _decoder(sources)
         self._leaves = {name: _leaf(source) for name, source in sources.items()}
-        self._lookups = {name: source.lookup or {} for name, source in sources.items()}
+        self._sources = sources
+        self._lookups = {name: profile.lookup_of(source) for name, source in sources.items()}
+        self._country = country_reader(profile.countries)
+        self._shared_consent = profile.contacts.shared_consent if _CONSENT in sources else "winner"
         self._unmapped = frozenset(_CHOSEN - sources.keys())
 
     def map(self, key: str, value: bytes) -> Mapped:
@@ -69,6 +74,8 @@ class ContactMapper:
         self._names(winner, values, notes)
         self._billing(winner, values, notes)
         bad = set(self._chosen(winner, values, notes))
+        if self._shared_consent != "winner" and len(group.customers) > 1:
+            self._share_consent(group.customers, values, bad)
         document: Document = {
             "email": email,
             "renamed_from": notes.optional("renamed_from", _former(email), group.renamed_from),
@@ -89,7 +96,7 @@ class ContactMapper:
         values["BILLING_ADDRESS_2"] = notes.text("BILLING_ADDRESS_2", address.Suburb)
         values["BILLING_CITY"] = notes.text("BILLING_CITY", address.City)
         values["BILLING_COMPANY"] = notes.text("BILLING_COMPANY", address.Company)
-        values["BILLING_COUNTRY"] = notes.text("BILLING_COUNTRY", address.Country)
+        values["BILLING_COUNTRY"] = notes.fit("BILLING_COUNTRY", self._country(address.Country))
         values["BILLING_POSTCODE"] = notes.text("BILLING_POSTCODE", address.Postcode)
         values["BILLING_STATE"] = notes.text("BILLING_STATE", address.State)
         phone = clean(address.ContactPhone) or clean(customer.Phone) or clean(customer.Mobile)
@@ -117,16 +124,36 @@ class ContactMapper:
             bad.append(_BIRTH)
         return bad
 
+    def _share_consent(self, customers: list[Customer], values: Document, bad: set[str]) -> None:
+        """Consent by all who share the e-mail; who says nothing, or nothing that can be read, has no vote."""
+        votes = set()
+        for customer in customers:
+            try:
+                votes.add(self._value(_CONSENT, self._leaves[_CONSENT](customer), Notes()))
+            except BadValue:
+                continue
+        votes.discard(None)
+        if votes:
+            values[_CONSENT] = False not in votes if self._shared_consent == "all" else True in votes
+            bad.discard(_CONSENT)
+
     def _value(self, name: str, raw: object, notes: Notes) -> object:
         if raw is not None and not isinstance(raw, str):
             raise BadValue("wrong_type")
         text = clean(raw)
+        source = self._sources[name]
+        for transform in source.use:
+            text = clean(TRANSFORMS[transform](text)) if text is not None else None
         lookup = self._lookups[name]
         if lookup and text is not None:
             if text in lookup:
                 text = lookup[text]
+            elif source.unknown == "omit":
+                raise BadValue("not_in_lookup")
             else:
                 notes.append((name, "not_in_lookup"))
+        if text is None:
+            text = source.default
         match DATA_FIELDS[name]:
             case DataFieldType.BOOLEAN:
                 return boolean(text)
@@ -208,6 +235,8 @@ def _holds_text(path: str) -> bool:
 def _leaf(source: FieldSource) -> Leaf:
     if source.attribute is not None:
         return _attribute(source.attribute)
+    if source.interest_group is not None:
+        return _interest_group(source.interest_group)
     top, *rest = (source.path or "").split(".")
 
     def read(customer: Customer) -> object:
@@ -227,5 +256,14 @@ def _attribute(name: str) -> Leaf:
             if clean(pair.Name) == name:
                 return pair.Value
         return None
+
+    return read
+
+
+def _interest_group(name: str) -> Leaf:
+    def read(customer: Customer) -> object:
+        if customer.InterestGroups is None:
+            return None
+        return "true" if any(clean(group) == name for group in customer.InterestGroups) else "false"
 
     return read

@@ -5,7 +5,7 @@ read. None guesses: an ambiguous value is a bad one.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal
 from functools import lru_cache
@@ -160,6 +160,19 @@ def quantity(raw: str | None) -> int | None:
     if abs(value) > _MAX_QUANTITY:
         raise BadValue("out_of_range")
     return value
+
+
+def country_reader(countries: Mapping[str, str]) -> Callable[[str | None], str | None]:
+    """What reads a country: `clean`, and what the profile sends in its place, in upper or lower case alike."""
+    if not countries:
+        return clean
+    folded = {name.casefold(): sent for name, sent in countries.items()}
+
+    def read(raw: str | None) -> str | None:
+        text = clean(raw)
+        return None if text is None else folded.get(text.casefold(), text)
+
+    return read
 
 
 class Times:

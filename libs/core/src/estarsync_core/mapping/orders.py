@@ -4,7 +4,7 @@ The root speaks for the tree: its id, its status, its shopper, its time and its 
 discounts are gathered from all its orders, so that revenue counts once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 
@@ -20,6 +20,7 @@ from estarsync_core.mapping.fields import (
     Notes,
     Times,
     amount,
+    country_reader,
     identity,
     money,
     quantity,
@@ -31,12 +32,14 @@ from estarsync_core.mapping.text import clean, clean_title
 from estarsync_core.profile import TenantProfile
 
 UNKNOWN_SKU = "unknown"
+Reader = Callable[[str | None], str | None]
 
 _ZERO = Decimal(0)
 _CENT = Decimal("0.01")
 _MAX_AMOUNT = Decimal(10) ** 13  # with two decimals, as many digits as a double keeps
 _REMEMBERED = 8192  # a shop's orders hold the same few things again and again
 _BILLING = frozenset({"billing"})
+_NO_ORDER = frozenset({"", "0"})
 _DELIVERY = frozenset({"shipping", "delivery"})
 
 _word = lru_cache(_REMEMBERED)(clean)
@@ -48,15 +51,26 @@ class OrderMapper:
 
     def __init__(self, profile: TenantProfile) -> None:
         self._times = Times(profile.zone, profile.null_dates)
-        self._statuses = profile.orders.statuses
+        rules = profile.orders
+        self._statuses = (
+            rules.statuses | rules.void_statuses
+            if rules.voided == "keep"
+            else rules.statuses - rules.void_statuses
+        )
+        self._status_names = rules.status_names
+        self._sends_replacements = rules.replacements == "keep"
+        self._replacement_values = rules.replacement_values
+        self._country = country_reader(profile.countries)
         self._dropped = profile.orders.dropped_line_statuses
         self._currencies = {name: site.currency for name, site in profile.websites.items()}
         self._default = profile.default_website
         self._decoder = msgspec.json.Decoder(OrderTree)
 
     def map(self, key: str, value: bytes) -> Mapped:
-        """The order record of a tree; a tombstone `removed` where the root's status is not one that is sent.
+        """The order record of a tree; a tombstone `removed` where its root's status is not one that is sent.
 
+        So is a root that replaces an order which was paid for, unless the profile keeps those; such an order further
+        down in the tree counts for nothing.
         The total is the shop's own for an order that was neither split nor lost a line, else lines plus freight
         less discounts. Where no line is left, the lines stay with quantity 0 and nothing is left to discount.
 
@@ -71,9 +85,11 @@ class OrderMapper:
         if required("id", identity, root.ID) != key:
             raise InvalidRecord("id", "key_mismatch")
         notes = Notes()
-        status = required("order_status", identity, root.Status)
-        if status not in self._statuses:
+        status = self._status(root)
+        if status not in self._statuses or self._left_out(root):
             return Mapped(None, Reason.REMOVED)
+        if len(tree.orders) > 1:
+            tree = OrderTree([order for order in tree.orders if not self._left_out(order)])
         products, subtotal, whole = self._lines(tree, notes)
         freight, freight_cents = _sum("delivery_total", [order.FreightTotal for order in tree.orders])
         discount, discount_cents = _sum("discount_amount", [order.DiscountTotal for order in tree.orders])
@@ -96,11 +112,27 @@ class OrderMapper:
             "purchase_date": required("purchase_date", self._times.instant, root.OrderDate),
             "order_status": status,
             "delivery_method": notes.text("delivery_method", root.DeliveryMethod),
-            "billing_address": _billing(_address(_BILLING, addresses), notes),
-            "delivery_address": _delivery(_address(_DELIVERY, addresses), notes),
+            "billing_address": _billing(_address(_BILLING, addresses), notes, self._country),
+            "delivery_address": _delivery(_address(_DELIVERY, addresses), notes, self._country),
             "products": products,
         }
         return Mapped(document, None, tuple(notes))
+
+    def _status(self, order: Order) -> str:
+        text = order.Status
+        if self._status_names and clean(text) is None:
+            number = clean(order.OrderStatus)
+            text = self._status_names.get(number, number) if number else None
+        return required("order_status", identity, text)
+
+    def _left_out(self, order: Order) -> bool:
+        """Whether it is a replacement, and those are not sent."""
+        if self._sends_replacements or order.ReplacementOf is None:
+            return False
+        original = order.ReplacementOf.strip()
+        if self._replacement_values:
+            return original in self._replacement_values
+        return original not in _NO_ORDER
 
     def _lines(self, tree: OrderTree, notes: Notes) -> tuple[list[Document], Decimal, bool]:
         """The products, what they come to, and whether every line is among them.
@@ -184,7 +216,7 @@ def _address(kinds: frozenset[str], addresses: Iterable[Address]) -> Address | N
     return None
 
 
-def _billing(address: Address | None, notes: Notes) -> Document | None:
+def _billing(address: Address | None, notes: Notes, country: Reader) -> Document | None:
     if address is None:
         return None
     return {
@@ -192,12 +224,12 @@ def _billing(address: Address | None, notes: Notes) -> Document | None:
         "billing_address_2": notes.text("billing_address_2", address.Suburb),
         "billing_city": notes.text("billing_city", address.City),
         "billing_region": notes.text("billing_region", address.State),
-        "billing_country": notes.text("billing_country", address.Country),
+        "billing_country": notes.fit("billing_country", country(address.Country)),
         "billing_postcode": notes.text("billing_postcode", address.Postcode),
     }
 
 
-def _delivery(address: Address | None, notes: Notes) -> Document | None:
+def _delivery(address: Address | None, notes: Notes, country: Reader) -> Document | None:
     if address is None:
         return None
     return {
@@ -205,7 +237,7 @@ def _delivery(address: Address | None, notes: Notes) -> Document | None:
         "delivery_address_2": notes.text("delivery_address_2", address.Suburb),
         "delivery_city": notes.text("delivery_city", address.City),
         "delivery_region": notes.text("delivery_region", address.State),
-        "delivery_country": notes.text("delivery_country", address.Country),
+        "delivery_country": notes.fit("delivery_country", country(address.Country)),
         "delivery_postcode": notes.text("delivery_postcode", address.Postcode),
     }
 

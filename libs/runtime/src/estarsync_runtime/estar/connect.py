@@ -1,42 +1,96 @@
 """Connecting to the retailer's eStar site, the same for the poller and for people's commands."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import Field, SecretStr, field_validator
+from pydantic import SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estarsync_core.clock import Clock
-from estarsync_core.profile import TenantProfile
+from estarsync_core.errors import ConfigurationError
+from estarsync_core.profile import Reference, TenantProfile
 from estarsync_runtime.estar.soap import Credentials, EstarClient
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.metrics import Metrics
 
 
 class EstarSettings(BaseSettings):
-    """Where the site is, who we are there, and how it differs from others."""
+    """Where the site is, who we are there, and how it differs from others.
+
+    What is not set here is looked for where the profile's `site` says.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    estar_base_url: str
-    estar_username: Annotated[str, Field(min_length=1)]
-    estar_password: Annotated[SecretStr, Field(min_length=1)]
+    estar_base_url: str = ""
+    estar_username: str = ""
+    estar_password: SecretStr = SecretStr("")
     tenant_profile: Path
 
     @field_validator("estar_base_url")
     @classmethod
     def _plain_url(cls, value: str) -> str:
+        if not value:
+            return value
         url = urlsplit(value)
         if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
             raise ValueError("give the URL of the shop's primary site, such as https://www.example.co.nz")
         if url.username is not None or url.password is not None:
             raise ValueError("the user belongs in ESTAR_USERNAME and the password in ESTAR_PASSWORD")
         return value.rstrip("/")
+
+
+S = TypeVar("S", bound=EstarSettings)
+
+
+def located(settings: S, profile: TenantProfile) -> S:
+    """The settings with the site and the credentials filled in from where the profile says they are; reads files.
+
+    Raises:
+        ConfigurationError: with every one that is nowhere to be found.
+    """
+    site = profile.site
+    problems: list[str] = []
+
+    def secret(variable: str, own: str, reference: Reference) -> str:
+        if own:
+            return own
+        try:
+            value = _read(reference)
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{variable} is not set, and the profile's file can't be read: {error}")
+            return ""
+        if not value:
+            place = reference.file or reference.env
+            other = (
+                "" if place == variable else f", nor is there anything in {place}, where the profile points"
+            )
+            problems.append(f"{variable} is not set{other}: set this environment variable")
+        return value
+
+    base_url = settings.estar_base_url or (site.base_url or "").rstrip("/")
+    if not base_url:
+        problems.append(
+            "ESTAR_BASE_URL is not set: set this environment variable, or the profile's site.base_url"
+        )
+    username = secret("ESTAR_USERNAME", settings.estar_username, site.username)
+    password = secret("ESTAR_PASSWORD", settings.estar_password.get_secret_value(), site.password)
+    if problems:
+        raise ConfigurationError(problems)
+    found = {"estar_base_url": base_url, "estar_username": username, "estar_password": SecretStr(password)}
+    return settings.model_copy(update=found)
+
+
+def _read(reference: Reference) -> str:
+    if reference.file is not None:
+        return Path(reference.file).read_text(encoding="utf-8").strip()
+    return os.environ.get(reference.env or "", "")
 
 
 @contextmanager
@@ -58,7 +112,11 @@ def connect(
         metrics: where calls are counted.
         transport: how the site is reached; None for the network.
         before_call: called before each request, such as a heartbeat.
+
+    Raises:
+        ConfigurationError: the site or the credentials are nowhere to be found.
     """
+    settings = located(settings, profile)
     with httpx.Client(transport=transport) as http:
         client = EstarClient(
             http,

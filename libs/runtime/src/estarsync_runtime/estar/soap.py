@@ -46,7 +46,7 @@ class Credentials:
 
 
 class EstarClient:
-    """The site's API. Not safe to use from several threads.
+    """The site's API: one call at a time, with the profile's pause between two. Not safe to use from several threads.
 
     Args:
         http: its transport may be a sandbox's; it is not closed here.
@@ -82,6 +82,7 @@ class EstarClient:
         self._decoder = Decoder(profile.records)
         self._token: str | None = None
         self._has_answered = False
+        self._free_from = clock.monotonic()
 
     def authenticate(self) -> None:
         """Get a token; blocks.
@@ -150,6 +151,9 @@ class EstarClient:
         if self._before_call is not None:
             self._before_call()
         started = self._clock.monotonic()
+        if started < self._free_from:
+            self._clock.sleep(self._free_from - started)
+            started = self._clock.monotonic()
         outcome = "failed"
         try:
             answer = self._exchange(operation, token, arguments)
@@ -157,7 +161,9 @@ class EstarClient:
         finally:
             name = f"{operation.service}.{operation.operation}"
             self._metrics.estar_calls.labels(name, outcome).inc()
-            self._metrics.estar_seconds.labels(name).observe(self._clock.monotonic() - started)
+            ended = self._clock.monotonic()
+            self._free_from = ended + self._soap.pause_seconds
+            self._metrics.estar_seconds.labels(name).observe(ended - started)
         return answer
 
     def _exchange(self, operation: Operation, token: str | None, arguments: Mapping[str, Argument]) -> Answer:
