@@ -2,7 +2,7 @@
 
 import pytest
 
-from estarsync_core.dotdigital.compare import differing_data_fields, differing_fields
+from estarsync_core.dotdigital.compare import differing_data_fields, differing_fields, value_at
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,20 @@ def test_real_differences_are_named(expected, actual, fields):
 )
 def test_data_fields_in_dotdigitals_forms(sent, held, same):
     assert (differing_data_fields({"FIELD": sent}, {"field": held, "OTHERS": 1}) == []) is same
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("Name", "a"),
+        ("name", "a"),
+        ("products[1].sku", "y"),
+        ("products[2].sku", None),
+        ("name[0]", None),
+        ("nothing", None),
+        ("name.deeper", None),
+    ],
+)
+def test_a_path_leads_to_its_value(path, expected):
+    document = {"name": "a", "products": [{"sku": "x"}, {"SKU": "y"}]}
+    assert value_at(document, path) == expected

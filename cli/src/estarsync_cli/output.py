@@ -24,3 +24,8 @@ def masked(key: str) -> str:
     """A key that may be an e-mail, fit for a screen that others see: `c***@example.com`."""
     name, at, domain = key.rpartition("@")
     return f"{name[:1]}***@{domain}" if at else key
+
+
+def notice(line: str) -> None:
+    """A line for people that is no part of the result: on stderr."""
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)

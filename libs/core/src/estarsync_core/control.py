@@ -12,6 +12,7 @@ one writer. A person's word stands under one key (`release/orders`), the service
     resync/<id>              CLI                     `Resync`: the transformer obeys `raw`, the loader `typed`
     backfill/<id>            CLI                     `Backfill`: the poller reads the shop again
     redrive/<id>             CLI                     `Redrive`: the poller, or for typed dead letters the loader
+    drop/<id>                CLI                     `Drop`: dead letters that a person has set aside
     progress/<id>            the one that obeys      `Progress` of a resync, a backfill or a redrive
     progress/<id>/<n>        transformers            the same, for one partition of a resync from raw
     erased/<hash>            CLI                     `Erasure`: the block-list of poller and loader
@@ -69,7 +70,7 @@ class Resync(msgspec.Struct, frozen=True, omit_defaults=True):
         since: published at or after.
         until: published before.
         force: send also what Dotdigital is known to hold in this very version.
-        cancelled: a person has stopped it.
+        cancelled: a person has stopped it; false again, it goes on from where it was.
     """
 
     id: str
@@ -92,7 +93,7 @@ class Backfill(msgspec.Struct, frozen=True, omit_defaults=True):
         at: when it was asked for.
         since: changed at or after; None for all there is.
         force: publish also what has not changed.
-        cancelled: a person has stopped it.
+        cancelled: a person has stopped it; false again, it goes on from where it was.
     """
 
     id: str
@@ -126,6 +127,20 @@ class Redrive(msgspec.Struct, frozen=True):
 
     id: str
     by: Literal["extractor", "loader"]
+    at: datetime
+    letters: tuple[Letter, ...]
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """Dead letters that a person has set aside: no service obeys it, and the command lists them no more.
+
+    Attributes:
+        id: of this word.
+        at: since when.
+        letters: which.
+    """
+
+    id: str
     at: datetime
     letters: tuple[Letter, ...]
 
@@ -174,8 +189,8 @@ def release_key(entity: Entity) -> str:
     return f"release/{entity}"
 
 
-def request_key(request: Resync | Backfill | Redrive) -> str:
-    """Where a request is written."""
+def request_key(request: Resync | Backfill | Redrive | Drop) -> str:
+    """Where a request, or what is set aside, is written."""
     return f"{type(request).__name__.lower()}/{request.id}"
 
 

@@ -5,7 +5,7 @@ shop.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -27,21 +27,36 @@ from estarsync_runtime.kafka.restore import read_topics
 from estarsync_runtime.settings import KafkaSettings
 
 _SAMPLES = 20
+_AT_ONCE = 1000
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE expected (entity TEXT, key TEXT, payload BLOB, seen INTEGER DEFAULT 0, PRIMARY KEY (entity, key)) WITHOUT ROWID;
+CREATE TABLE extra (entity TEXT, key TEXT, PRIMARY KEY (entity, key)) WITHOUT ROWID;
+CREATE TABLE expected (
+    entity TEXT, key TEXT, name TEXT, payload BLOB, seen INTEGER DEFAULT 0, kind TEXT, picked INTEGER DEFAULT 1,
+    PRIMARY KEY (entity, key)
+) WITHOUT ROWID;
 CREATE TABLE refused (entity TEXT, key TEXT, PRIMARY KEY (entity, key)) WITHOUT ROWID;
 """
 
 
 @dataclass(slots=True)
 class Difference:
-    """One record on which the two sides differ."""
+    """One record on which the two sides differ.
+
+    Attributes:
+        key: as on the topics; an extra record's as Dotdigital has it.
+        kind: `different`, `missing` or `extra`.
+        fields: where they differ.
+        expected: what was sent, or would be, as Dotdigital gets it.
+        actual: what it holds.
+    """
 
     key: str
     kind: str
     fields: list[str]
+    expected: dict[str, Any] = field(default_factory=dict)
+    actual: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,10 +88,24 @@ class Comparison:
         """Whether nothing differs, nothing is missing and nothing is too much."""
         return not (self.different or self.missing or self.extra)
 
+    @property
+    def compared(self) -> int:
+        """How many records were looked at on either side, those aside that are in the dead letters."""
+        return self.agree + self.different + self.missing + self.extra
+
+    @property
+    def percentage(self) -> float | None:
+        """How much of it agrees; None where there is nothing on either side."""
+        return 100 * self.agree / self.compared if self.compared else None
+
     def note(self, key: str, kind: str, fields: list[str]) -> None:
         """Keep a sample."""
+        self.keep(Difference(key, kind, fields))
+
+    def keep(self, difference: Difference) -> None:
+        """Keep a sample, with its documents."""
         if len(self.samples) < _SAMPLES:
-            self.samples.append(Difference(key, kind, fields))
+            self.samples.append(difference)
 
 
 class Reconciler:
@@ -93,6 +122,7 @@ class Reconciler:
         self._client = client
         self._account = account
         self._codec = codec_for(settings)
+        self._partial: set[Entity] = set()
         self._folder = TemporaryDirectory(prefix="reconcile-")
         self._db = sqlite3.connect(Path(self._folder.name) / "expected.sqlite", isolation_level=None)
         self._db.executescript(_SCHEMA)
@@ -108,6 +138,33 @@ class Reconciler:
         for (key,) in self._db.execute("SELECT key FROM expected WHERE entity = ?", (entity,)):
             yield key
 
+    def only(self, entity: Entity, documents: Iterable[tuple[str, bytes | None]]) -> int:
+        """From now on, compare only these records of an entity, and nothing is extra.
+
+        Args:
+            entity: whose records.
+            documents: keys as on the topics, with the payloads to expect instead of the latest; None for none: the
+                record is not expected to be there.
+
+        Returns:
+            how many there are.
+        """
+        self._partial.add(entity)
+        self._db.execute("BEGIN")
+        self._db.execute("UPDATE expected SET picked = 0 WHERE entity = ?", (entity,))
+        for key, payload in documents:
+            self._forget(entity, key)
+            if payload is not None:
+                self._expect(entity, key, payload)
+        self._db.execute("COMMIT")
+        picked = "SELECT count(*) FROM expected WHERE entity = ? AND picked = 1"
+        return int(self._db.execute(picked, (entity,)).fetchone()[0])
+
+    def latest(self, entity: Entity) -> Iterator[tuple[str, bytes]]:
+        """The latest payloads, with their keys as on the topics."""
+        for row in self._pages("SELECT name, payload, key FROM expected WHERE payload IS NOT NULL", entity):
+            yield str(row[0]), bytes(row[1])
+
     def compare(self, entity: Entity) -> Comparison:
         """Read the entity back and compare.
 
@@ -116,49 +173,80 @@ class Reconciler:
             Stop: it refuses.
         """
         result = Comparison()
+        self._db.execute("BEGIN")
         for key, actual in self._actual(entity):
             self._one(entity, key, actual, result)
-        for key, payload, refused in self._db.execute(
-            "SELECT e.key, e.payload, r.key IS NOT NULL FROM expected e LEFT JOIN refused r"
-            " ON r.entity = e.entity AND r.key = e.key WHERE e.entity = ? AND e.seen = 0",
+        self._db.execute("COMMIT")
+        for name, payload, refused in self._db.execute(
+            "SELECT e.name, e.payload, r.key IS NOT NULL FROM expected e LEFT JOIN refused r"
+            " ON r.entity = e.entity AND r.key = e.key WHERE e.entity = ? AND e.seen = 0 AND e.picked = 1",
             (entity,),
         ):
             if entity is Entity.ORDERS and not refused:
                 result.revenue_expected += self._total(payload)
-            if refused:
+            if refused and entity not in self._partial:
                 result.dead_letters += 1
             else:
                 result.missing += 1
-                result.note(key, "missing", [])
+                result.note(name, "missing", [])
         return result
+
+    def differing(self, entity: Entity) -> Iterator[tuple[str, str]]:
+        """After `compare`: keys as on the topics of what differs or is missing, each with its kind.
+
+        Contacts that only orders know, and records in the dead letters, are no payload's to send again: they are not
+        among these.
+        """
+        query = (
+            "SELECT e.name, e.kind, e.key FROM expected e LEFT JOIN refused r ON r.entity = e.entity AND r.key = e.key"
+            " WHERE e.picked = 1 AND e.payload IS NOT NULL AND r.key IS NULL AND (e.seen = 0 OR e.kind IS NOT NULL)"
+        )
+        for name, kind, _ in self._pages(query, entity, "e."):
+            yield str(name), str(kind or "missing")
+
+    def extra(self, entity: Entity) -> Iterator[str]:
+        """After `compare`: what Dotdigital holds and nobody expects, by Dotdigital's keys."""
+        for (key,) in self._db.execute("SELECT key FROM extra WHERE entity = ? ORDER BY key", (entity,)):
+            yield str(key)
 
     def _one(self, entity: Entity, key: str, actual: dict[str, Any], result: Comparison) -> None:
         row = self._db.execute(
-            "SELECT payload FROM expected WHERE entity = ? AND key = ?", (entity, key)
+            "SELECT payload, picked, name FROM expected WHERE entity = ? AND key = ?", (entity, key)
         ).fetchone()
         if entity is Entity.ORDERS:
             result.revenue_actual += Decimal(repr(actual.get("order_total", 0)))
         if row is None:
-            result.extra += 1
-            result.note(key, "extra", [])
+            if entity not in self._partial:
+                result.extra += 1
+                result.note(key, "extra", [])
+                self._db.execute("INSERT OR IGNORE INTO extra VALUES (?, ?)", (entity, key))
             return
-        self._db.execute("UPDATE expected SET seen = 1 WHERE entity = ? AND key = ?", (entity, key))
+        payload, picked, name = row
         # A contact that only orders know has no data of ours.
-        document = self._codec.decode(entity, row[0]) if row[0] is not None else None
+        document = self._codec.decode(entity, payload) if payload is not None else None
         if document is not None and entity is Entity.ORDERS:
             result.revenue_expected += Decimal(repr(document["order_total"]))
-        fields = self._differences(entity, document, actual) if document is not None else []
+        if not picked:
+            return
+        fields, expected = self._differences(entity, document, actual) if document is not None else ([], {})
+        self._db.execute(
+            "UPDATE expected SET seen = 1, kind = ? WHERE entity = ? AND key = ?",
+            ("different" if fields else None, entity, key),
+        )
         if fields:
             result.different += 1
-            result.note(key, "different", fields)
+            result.keep(Difference(name, "different", fields, expected, actual))
         else:
             result.agree += 1
 
-    def _differences(self, entity: Entity, document: dict[str, Any], actual: dict[str, Any]) -> list[str]:
+    def _differences(
+        self, entity: Entity, document: dict[str, Any], actual: dict[str, Any]
+    ) -> tuple[list[str], dict[str, Any]]:
         if entity is Entity.CONTACTS:
-            return differing_data_fields(contact_entry(document, self._account.list_id)["dataFields"], actual)
+            fields = contact_entry(document, self._account.list_id)["dataFields"]
+            return differing_data_fields(fields, actual), fields
         expected = insight_record(entity, document)["json"]
-        return [] if expected == actual else differing_fields(expected, actual)
+        return ([] if expected == actual else differing_fields(expected, actual)), expected
 
     def _total(self, payload: bytes) -> Decimal:
         return Decimal(repr(self._codec.decode(Entity.ORDERS, payload)["order_total"]))
@@ -176,37 +264,54 @@ class Reconciler:
         for message in read_topics(self._settings, list(topics)):
             entity = topics[message.topic() or ""]
             key = (message.key() or b"").decode()
-            held = key if entity is Entity.CONTACTS else record_key(key)
             value = message.value()
             if value is None:
-                self._db.execute("DELETE FROM expected WHERE entity = ? AND key = ?", (entity, held))
+                self._forget(entity, key)
             else:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO expected (entity, key, payload) VALUES (?, ?, ?)",
-                    (entity, held, value),
-                )
+                self._expect(entity, key, value)
         self._read_refused()
-        orders = self._db.execute(
-            "SELECT e.payload FROM expected e LEFT JOIN refused r ON r.entity = e.entity AND r.key = e.key"
-            " WHERE e.entity = ? AND r.key IS NULL",
-            (Entity.ORDERS,),
-        ).fetchall()
-        for (payload,) in orders:
+        orders = (
+            "SELECT e.payload, e.key FROM expected e LEFT JOIN refused r ON r.entity = e.entity AND r.key = e.key"
+            " WHERE r.key IS NULL"
+        )
+        for payload, _ in self._pages(orders, Entity.ORDERS, "e."):
             email = self._codec.decode(Entity.ORDERS, payload)["email"]
             self._db.execute(
-                "INSERT OR IGNORE INTO expected (entity, key) VALUES (?, ?)", (Entity.CONTACTS, email)
+                "INSERT OR IGNORE INTO expected (entity, key, name) VALUES (?, ?, ?)",
+                (Entity.CONTACTS, email, email),
             )
         self._db.execute("COMMIT")
+
+    def _expect(self, entity: Entity, key: str, payload: bytes) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO expected (entity, key, name, payload) VALUES (?, ?, ?, ?)",
+            (entity, _held(entity, key), key, payload),
+        )
+
+    def _forget(self, entity: Entity, key: str) -> None:
+        self._db.execute("DELETE FROM expected WHERE entity = ? AND key = ?", (entity, _held(entity, key)))
+
+    def _pages(self, query: str, entity: Entity, table: str = "") -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, whose last column is the key, a page at a time: the table may change meanwhile."""
+        last = ""
+        page = f"{query} AND {table}entity = ? AND {table}key > ? ORDER BY {table}key LIMIT {_AT_ONCE}"
+        while rows := self._db.execute(page, (entity, last)).fetchall():
+            yield from rows
+            last = rows[-1][-1]
 
     def _read_refused(self) -> None:
         for message in read_topics(self._settings, [self._settings.topic(DELIVERED)]):
             entity, _, key = (message.key() or b"").decode().partition(":")
-            held = key if entity == Entity.CONTACTS else record_key(key)
             value = message.value()
             refused = value is not None and msgspec.json.decode(value)["outcome"] == "dead_letter"
             self._db.execute(
                 "INSERT OR IGNORE INTO refused VALUES (?, ?)"
                 if refused
                 else "DELETE FROM refused WHERE entity = ? AND key = ?",
-                (entity, held),
+                (entity, _held(Entity(entity), key)),
             )
+
+
+def _held(entity: Entity, key: str) -> str:
+    """Under which key Dotdigital holds a record."""
+    return key if entity is Entity.CONTACTS else record_key(key)

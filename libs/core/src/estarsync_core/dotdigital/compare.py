@@ -4,11 +4,13 @@ Differences that Dotdigital makes by itself don't count: the case of names, null
 of numbers, dates and Booleans.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -89,3 +91,17 @@ def differing_data_fields(expected: Mapping[str, Any], actual: Mapping[str, Any]
     """The data fields of a contact that don't hold what was sent; fields that are not ours don't count."""
     theirs = {name.lower(): value for name, value in actual.items()}
     return [name for name, value in expected.items() if not same_value(value, theirs.get(name.lower()))]
+
+
+def value_at(document: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - any JSON
+    """What stands at a path as `differing_fields` gives it; None where nothing does. Names match in any case."""
+    found: Any = document
+    for name, number in _STEP.findall(path):
+        if number:
+            at = int(number)
+            found = found[at] if _is_list(found) and at < len(found) else None
+        elif isinstance(found, Mapping):
+            found = {each.lower(): value for each, value in found.items()}.get(name.lower())
+        else:
+            return None
+    return found

@@ -8,6 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from estarsync_core.partitions import partition_of
 from estarsync_runtime.kafka.config import consumer_config
 from estarsync_runtime.kafka.errors import translate, translated
+from estarsync_runtime.kafka.patience import patiently
 from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.settings import KafkaSettings
 
@@ -97,8 +98,8 @@ class Lookup:
             for each in begin:
                 each.offset = OFFSET_BEGINNING
         else:
-            with translated():
-                begin = self._consumer.offsets_for_times(begin, timeout=_TIMEOUT)
+            asked = begin
+            begin = patiently(lambda: self._consumer.offsets_for_times(asked, timeout=_TIMEOUT))
             begin = [each for each in begin if each.offset != OFFSET_END]  # nothing that young
         return self._from(begin, matches)
 
