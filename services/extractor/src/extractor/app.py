@@ -1,8 +1,8 @@
 """The extractor's composition root: every part is made and joined here."""
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from estarsync_core.topics import declared_topics
 from estarsync_runtime.estar.connect import connect, located
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.leader import Leadership
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
@@ -33,7 +34,7 @@ from extractor.orders import orders
 from extractor.products import products
 from extractor.publisher import Publisher, PublishFailed
 from extractor.removals import ReadWord, Removals, nobody_spoke, read_word
-from extractor.restore import restore
+from extractor.restore import Memory, remembering
 from extractor.settings import Settings
 from extractor.state import SourceState
 from extractor.sweep import SweepFeed
@@ -45,7 +46,12 @@ _log = structlog.get_logger()
 
 @contextmanager
 def build(
-    settings: Settings, profile: TenantProfile, source: EstarSource, clock: Clock, metrics: Metrics
+    settings: Settings,
+    profile: TenantProfile,
+    source: EstarSource,
+    memory: Memory,
+    clock: Clock,
+    metrics: Metrics,
 ) -> Iterator[Loop]:
     """An extractor that is ready to run: older ones are fenced and what the last one knew is restored; blocks.
 
@@ -53,23 +59,21 @@ def build(
         settings: all of them.
         profile: the tenant's.
         source: the shop.
+        memory: what is known already.
         clock: the time.
         metrics: what is shown.
 
     Raises:
         RetryLater: Kafka does not answer.
     """
-    with ExitStack() as stack:
-        folder = settings.data_dir or Path(stack.enter_context(TemporaryDirectory(prefix="extractor-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        # Before anything is read: an older extractor must not write after that.
-        producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock, metrics)
-        state = SourceState(folder / "extractor.sqlite")
-        stack.callback(state.close)
-        publisher = Publisher(settings, producer, state, restore(settings, state), clock, metrics)
-        cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
-        around = Surroundings(publisher, profile, clock, metrics)
-        inbox = stack.enter_context(kafka_inbox(settings, producer))
+    # Before the rest is read: an older extractor must not write after that.
+    producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock, metrics)
+    memory.catch_up()
+    state = memory.state
+    publisher = Publisher(settings, producer, state, memory.checkpoints, clock, metrics)
+    cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
+    around = Surroundings(publisher, profile, clock, metrics)
+    with kafka_inbox(settings, producer) as inbox:
         told = NotificationFeed(orders(source, state, profile), around, inbox, source.retrieve_events)
         feeds = [
             told,
@@ -126,7 +130,10 @@ def feeds_of(
 
 @contextmanager
 def open_shop(
-    settings: Settings, context: Context, transport: httpx.BaseTransport | None = None
+    settings: Settings,
+    context: Context,
+    transport: httpx.BaseTransport | None = None,
+    beat: Callable[[], None] | None = None,
 ) -> Iterator[tuple[TenantProfile, EstarSource]]:
     """The tenant's profile and its shop, checked; blocks.
 
@@ -134,6 +141,7 @@ def open_shop(
         settings: all of them.
         context: what the surroundings lend.
         transport: how the shop is reached; None for the network.
+        beat: called before each call to the shop; None for a heartbeat.
 
     Raises:
         ConfigurationError: with every problem of the topics, the profile and the shop.
@@ -149,7 +157,7 @@ def open_shop(
                     context.clock,
                     context.metrics,
                     transport=transport,
-                    before_call=context.health.beat,
+                    before_call=beat or context.health.beat,
                 )
             )
             source.check()
@@ -164,20 +172,41 @@ def open_shop(
 
 
 def serve(settings: Settings, context: Context) -> None:
-    """Read the shop until told to stop."""
-    with open_shop(settings, context) as (profile, source):
+    """Read the shop until told to stop, whenever no other extractor does."""
+    leadership = Leadership(settings, _SERVICE, context.metrics)
+
+    def beat() -> None:
+        context.health.beat()
+        if leadership.held:
+            leadership.check()
+
+    with (
+        closing(leadership),  # the last to go: the next one begins when this one has written everything
+        open_shop(settings, context, beat=beat) as (profile, source),
+        _table(settings) as state,
+        remembering(settings, state, context.clock, beat) as memory,
+    ):
         settings = located(settings, profile)
         while not context.stop.is_set():
             try:
-                with build(settings, profile, source, context.clock, context.metrics) as loop:
-                    context.health.ready = True
-                    _log.info("ready")
-                    loop.run(context.stop, context.health)
+                if leadership.wait(context.stop, context.health, memory.follow):
+                    with build(settings, profile, source, memory, context.clock, context.metrics) as loop:
+                        context.health.ready = True
+                        _log.info("ready")
+                        loop.run(context.stop, beat)
             except (PublishFailed, RetryLater) as error:
                 # Whether the last page was written is not known: what Kafka holds decides.
                 _log.warning("kafka_in_trouble", reason=str(error), again_in=_PAUSE)
                 context.health.beat()
                 context.stop.wait(_PAUSE)
+
+
+@contextmanager
+def _table(settings: Settings) -> Iterator[SourceState]:
+    with ExitStack() as stack:
+        folder = settings.data_dir or Path(stack.enter_context(TemporaryDirectory(prefix="extractor-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield stack.enter_context(closing(SourceState(folder / "extractor.sqlite")))
 
 
 def _topic_problems(settings: Settings) -> list[str]:

@@ -1,14 +1,13 @@
 """The main loop: one step of one feed at a time, the most urgent first."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from estarsync_core.clock import Clock
 from estarsync_core.errors import RetryLater
-from estarsync_runtime.health import Health
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
 from extractor.feeds import Feed
@@ -65,14 +64,18 @@ class Loop:
             metrics.cadence.labels(feed.name).set(cadences[feed.name])
             self._show_keys(feed)
 
-    def run(self, stop: StopSignal, health: Health) -> None:
+    def run(self, stop: StopSignal, beat: Callable[[], None]) -> None:
         """Run until told to stop, which takes effect between two steps.
+
+        Args:
+            stop: says when.
+            beat: called before every step; raises where this process may not go on.
 
         Raises:
             EstarsyncError: for anything but a shop in trouble.
         """
         while not stop.is_set():
-            health.beat()
+            beat()
             wait = self.turn()
             if wait > 0:
                 stop.wait(min(wait, _LONGEST_WAIT))

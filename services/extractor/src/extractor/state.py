@@ -46,13 +46,15 @@ class SourceState:
     def restore(self, rows: Iterable[tuple[Entity, str, Row | None]]) -> None:
         """Remember many rows in the order given."""
         self._db.execute("BEGIN")
-        for entity, identity, row in rows:
-            if row is None:
-                self._db.execute("DELETE FROM rows WHERE entity = ? AND id = ?", (entity, identity))
-            else:
-                values = (entity, identity, row.key, row.hash)
-                self._db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values)
-        self._db.execute("COMMIT")
+        try:
+            for entity, identity, row in rows:
+                if row is None:
+                    self._db.execute("DELETE FROM rows WHERE entity = ? AND id = ?", (entity, identity))
+                else:
+                    values = (entity, identity, row.key, row.hash)
+                    self._db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values)
+        finally:  # what was given before the trouble holds; without a journal nothing could be taken back
+            self._db.execute("COMMIT")
 
     def rows(self, entity: Entity, ids: Collection[str]) -> dict[str, Row]:
         """What is remembered of these source ids."""

@@ -57,8 +57,8 @@ class StopFlag(Protocol):
 class Leadership:
     """One process's seat among those with the same role. Not safe to use from several threads.
 
-    Call `check` in every turn of the main loop: that is what shows the others that this one is not stuck. A turn
-    may take up to five minutes.
+    It stands for election from the first call of `wait` on. Then call `check` in every turn of the main loop: that
+    is what shows the others that this one is not stuck. A turn may take up to five minutes.
 
     Args:
         settings: how to reach Kafka.
@@ -86,10 +86,7 @@ class Leadership:
             "enable.partition.eof": False,
         }
         self._consumer = Consumer(config)
-        with translated():
-            self._consumer.subscribe(
-                [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-            )
+        self._stands = False
 
     @property
     def held(self) -> bool:
@@ -108,13 +105,15 @@ class Leadership:
             Fenced: this process led before, and now another one does: let it end and start afresh.
             ConfigurationError: Kafka does not let it, or the control topic is missing.
         """
+        self._stand()
         told = False
         while not stop.is_set():
             health.beat()
             self._poll(_LOOK)
             if self._seated:
+                if not self._leading:
+                    _log.info("leading", service=self._service)
                 self._leading = self._led = True
-                _log.info("leading", service=self._service)
                 return True
             if not self._answered:
                 continue
@@ -145,6 +144,15 @@ class Leadership:
         self._seated = self._leading = False
         self._show()
         self._consumer.close()
+
+    def _stand(self) -> None:
+        # Not before somebody waits: a member that doesn't poll could be given the seat, and would not know.
+        if not self._stands:
+            with translated():
+                self._consumer.subscribe(
+                    [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+                )
+            self._stands = True
 
     def _poll(self, seconds: float) -> None:
         with translated():
