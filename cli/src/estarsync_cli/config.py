@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from pydantic_settings import BaseSettings
 
+from estarsync_cli.explain import explain
 from estarsync_cli.output import Json, console, print_json
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.mapping.mapper import Mapper
@@ -51,6 +52,9 @@ def check(file: Profile = None, *, as_json: Json = False) -> None:
 def schema() -> None:
     """Print the JSON Schema of a profile, for editors and for other tools."""
     print_json(profile_schema())
+
+
+app.command("explain")(explain)
 
 
 def problems_of(path: Path) -> list[str]:

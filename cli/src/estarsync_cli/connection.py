@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
+from estarsync_core.profile import TenantProfile
 from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.dotdigital.client import DotdigitalClient
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings
@@ -22,9 +23,13 @@ def dotdigital(settings: DotdigitalSettings) -> DotdigitalClient:
 
 
 @contextmanager
-def estar() -> Iterator[EstarSource]:
-    """The retailer's site, for as long as the context is open; nothing is sent yet."""
+def estar(profile: TenantProfile | None = None) -> Iterator[EstarSource]:
+    """The retailer's site, for as long as the context is open; nothing is sent yet.
+
+    Args:
+        profile: the site's; None for the one of TENANT_PROFILE.
+    """
     settings = load(EstarSettings)
-    profile = read_profile(settings.tenant_profile)
-    with connect_estar(settings, profile, SystemClock(), Metrics(CollectorRegistry())) as source:
+    known = profile or read_profile(settings.tenant_profile)
+    with connect_estar(settings, known, SystemClock(), Metrics(CollectorRegistry())) as source:
         yield source
