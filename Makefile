@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast laws demo bench-transformer alone images profile-schema lock clean
+.PHONY: help setup check format test test-fast laws demo bench-transformer alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,9 +47,6 @@ bench-transformer: .venv/.ready ## measure the transformer against the bare loop
 alone: .venv/.ready ## install each service alone, with only its own lock, and import it
 	$(BIN)/python tools/alone.py
 
-images: .venv/.ready ## build the images and try each one with a Docker engine (BASE=image, TAG=dev)
-	$(BIN)/python tools/images.py
-
 profile-schema: .venv/.ready ## write the JSON Schema of tenant profiles anew
 	$(BIN)/estarsync config schema > schemas/profile/tenant-profile.schema.json
 
@@ -59,3 +56,5 @@ lock: .venv/.ready ## write requirements/*.txt anew: names, versions, hashes
 clean: ## remove what the targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-logs demo-report.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+include deploy/deploy.mk

@@ -16,6 +16,7 @@ CLOSED = {
     "operation": "the clients'",
     "outcome": "words in the code",
     "partition": "as the topic was made",
+    "result": "four",
     "service": "ours",
     "status": "HTTP's",
     "step": "words in the code",

@@ -8,7 +8,9 @@ from rich.table import Table
 
 from estarsync_cli.connection import dotdigital
 from estarsync_cli.output import Json, console, masked, print_json
+from estarsync_cli.publish import publish_reconcile
 from estarsync_core.entities import Entity
+from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings
 from estarsync_runtime.dotdigital.provisioning import existing
 from estarsync_runtime.reconcile import Comparison, Reconciler
@@ -41,6 +43,7 @@ def reconcile(
         print_json({name: summary(result, show_keys=show_keys) for name, result in results.items()})
     else:
         show(results, show_keys=show_keys)
+    publish_reconcile(results, SystemClock())
     if not all(result.in_agreement for result in results.values()):
         raise typer.Exit(1)
 

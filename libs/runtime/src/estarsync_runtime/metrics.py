@@ -256,3 +256,16 @@ class Metrics:
             ["tier"],
             registry=registry,
         )
+        # Reconcile, a job: it pushes these where PUSHGATEWAY_URL says
+        self.reconciled = Gauge(
+            "estarsync_reconcile_records",
+            "Records on either side, as the last read-back found them (agree, different, missing, extra).",
+            ["entity", "result"],
+            registry=registry,
+        )
+        self.reconcile_done = Gauge(
+            "estarsync_reconcile_done_seconds",
+            "Unix time at which the last read-back ended.",
+            ["entity"],
+            registry=registry,
+        )

@@ -245,8 +245,7 @@ class DotdigitalClient:
             return
         label = scope if scope in _KNOWN_TIERS else "other"  # the name comes from outside; a label must not
         self._metrics.quota_used.labels(label).inc()
-        if rejected:
-            self._metrics.quota_rejected.labels(label).inc()
+        self._metrics.quota_rejected.labels(label).inc(int(rejected))
         if quota.limit is not None:
             self._metrics.quota_limit.labels(label).set(quota.limit)
         if quota.remaining is not None:
