@@ -1,7 +1,7 @@
 """The loader against the sandbox Dotdigital, all in one process and without waiting."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from prometheus_client import CollectorRegistry
 
-from estarsync_core.control import Release, Words, encode, release_key
+from estarsync_core.control import Letter, Release, Words, encode, release_key
 from estarsync_core.dotdigital.fields import DATA_FIELDS
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.headers import EventHeaders
@@ -34,6 +34,8 @@ from loader.intake import Intake
 from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.loop import Loop
+from loader.redrive import Redriver
+from loader.replay import Replay
 from loader.report import Settlement
 from loader.restore import open_batches, settled_states
 from loader.settings import Settings
@@ -95,6 +97,54 @@ class Topics:
                 found.append(Message(topic=name, partition=0, offset=len(log), error=end))
         self._clock.advance(0.0 if found else max(self.pace, timeout))
         return found
+
+
+class Archive:
+    """The typed topics and the dead letters, for reading again."""
+
+    def __init__(self, topics: Topics, producer: FakeProducer, settings: Settings) -> None:
+        self._topics, self._producer, self._settings = topics, producer, settings
+        self._at = dict[str, int]()
+
+    def spans(
+        self, entity: Entity, since: datetime | None, until: datetime | None
+    ) -> Mapping[tuple[str, int], tuple[int, int]]:
+        assert since is None
+        assert until is not None
+        name = self._settings.topic(typed_topic(entity))
+        return {(name, 0): (0, len(self._topics.log[name]))}
+
+    def reading(self, offsets: Mapping[tuple[str, int], int]) -> "Archive":
+        self._at = {name: offset for (name, _), offset in offsets.items()}
+        return self
+
+    def read(self) -> list[Message]:
+        found: list[Message] = []
+        for name, offset in self._at.items():
+            new = self._topics.log[name][offset:][:10]
+            self._at[name] += len(new)
+            found += new
+        return found
+
+    def fetch(self, letters: Sequence[Letter]) -> list[Message]:
+        found = []
+        for letter in letters:
+            topic = self._settings.topic(letter.topic)
+            written = [each for each in self._producer.records if each.topic == topic][letter.offset]
+            found.append(
+                Message(
+                    topic=topic,
+                    partition=0,
+                    offset=letter.offset,
+                    key=written.key,
+                    value=written.value,
+                    headers=[*written.headers],
+                )
+            )
+        return found
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class People:
@@ -173,7 +223,11 @@ class Rig:
         intake = Intake(self.settings, self.table, self.codec, ledger, self.metrics)
         self.topics.seek(self.producer.offsets)
         places = [(name, 0) for name in self.topics.log]
-        control = Control(self.people, self.lanes, settlement, self.clock)
+        words, archive = self.people.words, Archive(self.topics, self.producer, self.settings)
+        names = {entity: self.settings.topic(typed_topic(entity)) for entity in Entity}
+        replay = Replay(words, archive, intake, self.table, ledger, self.clock, self.metrics, names)
+        redriver = Redriver(words, archive, intake, self.table, ledger, self.clock)
+        control = Control(self.people, self.lanes, settlement, replay, redriver, self.clock)
         positions = Positions(self.metrics, self.clock, lambda place: len(self.topics.log[place[0]]))
         self.loop = Loop(
             self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, positions

@@ -103,3 +103,31 @@ def test_progress_says_when_it_is_over():
     assert Progress("r1", "refused", 0, 0, AT, reason="older than the topic").over
     assert progress_key("r1") == "progress/r1"
     assert progress_key("r1", 4) == "progress/r1/4"
+
+
+def test_the_oldest_request_that_is_not_over_comes_first():
+    words = Words()
+    for name, day in (("r1", 3), ("r2", 1), ("r3", 2)):
+        at = AT.replace(day=day)
+        words.take(f"resync/{name}".encode(), encode(Resync(name, Entity.ORDERS, "raw", at)))
+    words.take(b"resync/r4", b"nonsense")
+    words.take(b"backfill/b1", encode(Backfill("b1", Entity.ORDERS, AT)))
+    words.take(progress_key("r2").encode(), encode(Progress("r2", "done", 1, 1, AT)))
+    words.take(progress_key("r1").encode(), encode(Progress("r1", "running", 1, 2, AT, place={"a": 1})))
+    assert [each.id for each in words.requests(Resync)] == ["r3", "r1"]
+    assert [each.id for each in words.requests(Backfill)] == ["b1"]
+    assert words.requests(Redrive) == []
+
+
+def test_what_was_cancelled_is_over_until_it_is_taken_up_again():
+    words = Words()
+    asked = Resync("r1", Entity.ORDERS, "raw", AT, cancelled=True)
+    words.take(b"resync/r1", encode(asked))
+    assert words.requests(Resync) == [asked]  # nobody has obeyed yet
+    words.take(progress_key("r1").encode(), encode(Progress("r1", "cancelled", 1, 2, AT)))
+    assert words.requests(Resync) == []
+    words.take(b"resync/r1", encode(Resync("r1", Entity.ORDERS, "raw", AT)))
+    assert [each.id for each in words.requests(Resync)] == ["r1"]
+    words.take(b"redrive/d1", encode(Redrive("d1", "loader", AT, ())))
+    words.take(progress_key("d1").encode(), encode(Progress("d1", "cancelled", 0, 0, AT)))
+    assert words.requests(Redrive) == []

@@ -21,7 +21,7 @@ one writer. A person's word stands under one key (`release/orders`), the service
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ from estarsync_core.keys import canonical_email
 from estarsync_core.topics import CONTROL
 
 T = TypeVar("T")
+R = TypeVar("R", "Resync", "Backfill", "Redrive")
 _ERASED = "erased/"
 _ENCODER = msgspec.json.Encoder()
 
@@ -69,7 +70,7 @@ class Resync(msgspec.Struct, frozen=True, omit_defaults=True):
         keys: only these; None for all.
         since: published at or after.
         until: published before.
-        force: send also what Dotdigital is known to hold in this very version.
+        force: from raw, send also what Dotdigital is known to hold in this very version; from typed that is always so.
         cancelled: a person has stopped it; false again, it goes on from where it was.
     """
 
@@ -164,7 +165,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     total: int | None
     at: datetime
     reason: str | None = None
-    place: msgspec.Raw | None = None
+    place: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:
@@ -294,6 +295,20 @@ class Words:
             key: _decoded(key, value, kind) for key, value in self._values.items() if key.startswith(prefix)
         }
 
+    def requests(self, kind: type[R]) -> list[R]:
+        """The requests of a kind that are not over, the oldest first; those that can't be read are left out."""
+        found = []
+        for key in self._values:
+            if key.startswith(f"{kind.__name__.lower()}/"):
+                try:
+                    request = _decoded(key, self._values[key], kind)
+                    progress = self.get(progress_key(request.id), Progress)
+                except InvalidRecord:
+                    continue
+                if progress is None or not _is_over(request, progress):
+                    found.append(request)
+        return sorted(found, key=lambda request: (request.at, request.id))
+
     def stopped(self, entity: Entity) -> LaneStop | None:
         """The stop that holds for an entity: one that no release answers.
 
@@ -311,6 +326,13 @@ class Words:
         """
         release = self.get(release_key(entity), Release)
         return release is not None and release.id == stop.id
+
+
+def _is_over(request: "Resync | Backfill | Redrive", progress: Progress) -> bool:
+    """Whether nothing more will be done; what was cancelled may be taken up again."""
+    if progress.state == "cancelled" and not isinstance(request, Redrive):
+        return request.cancelled
+    return progress.over
 
 
 def _decoded(key: str, value: bytes, kind: type[T]) -> T:

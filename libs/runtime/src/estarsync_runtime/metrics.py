@@ -207,6 +207,12 @@ class Metrics:
             ["entity"],
             registry=registry,
         )
+        self.resync_left = Gauge(
+            "estarsync_loader_resync_left_records",
+            "Records that a resync has marked pending and that are not settled yet.",
+            ["entity"],
+            registry=registry,
+        )
         self.open_imports = Gauge(
             "estarsync_loader_open_imports",
             "Imports that Dotdigital has accepted and not finished.",

@@ -27,6 +27,7 @@ from estarsync_runtime.kafka.restore import partitions_of, read_topics
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
+from loader.archive import KafkaArchive
 from loader.batches import Spooler
 from loader.calls import ThreadedCalls
 from loader.control import Control
@@ -36,6 +37,8 @@ from loader.intake import Intake
 from loader.lanes import Lanes
 from loader.ledger import SERVICE, Ledger, Place
 from loader.loop import Loop
+from loader.redrive import Redriver
+from loader.replay import Replay
 from loader.report import Settlement
 from loader.restore import open_batches, rows_of, settled_states
 from loader.settings import Settings
@@ -114,7 +117,12 @@ def build(
         engine.adopt(*open_batches(rows_of(read_topics(settings, [settings.topic(IMPORTS)]))))
         intake = Intake(settings, table, codec, ledger, metrics)
         places: list[Place] = [(each.topic, each.partition) for each in partitions]
-        control = Control(reader, lanes, settlement, clock)
+        archive = KafkaArchive(settings)
+        names = {entity: settings.topic(typed_topic(entity)) for entity in Entity}
+        replay = Replay(reader.words, archive, intake, table, ledger, clock, metrics, names)
+        stack.callback(replay.close)
+        redriver = Redriver(reader.words, archive, intake, table, ledger, clock)
+        control = Control(reader, lanes, settlement, replay, redriver, clock)
         positions = Positions(metrics, clock, ends_of(consumer))
         yield Loop(consumer, places, intake, engine, control, table, ledger, clock, positions)
 

@@ -2,12 +2,19 @@
 
 from typing import Protocol
 
+import structlog
+
 from estarsync_core.clock import Clock
 from estarsync_core.control import Words
+from estarsync_core.errors import RetryLater
 from loader.lanes import Lanes
+from loader.redrive import Redriver
+from loader.replay import Replay
 from loader.report import Settlement
 
 _EVERY = 1.0
+_PAUSE = 5.0
+_log = structlog.get_logger()
 
 
 class Reader(Protocol):
@@ -30,22 +37,42 @@ class Control:
         reader: follows the topic.
         lanes: released by people.
         settlement: writes the dead letters that were held.
+        replay: obeys resyncs.
+        redriver: obeys redrives.
         clock: the time.
     """
 
-    def __init__(self, reader: Reader, lanes: Lanes, settlement: Settlement, clock: Clock) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        lanes: Lanes,
+        settlement: Settlement,
+        replay: Replay,
+        redriver: Redriver,
+        clock: Clock,
+    ) -> None:
         self._reader = reader
         self._lanes = lanes
         self._settlement = settlement
+        self._replay = replay
+        self._redriver = redriver
         self._clock = clock
-        self._due = 0.0
+        self._due = self._again_at = 0.0
 
     def step(self) -> None:
         """Do what was asked since; doesn't block for long."""
         now = self._clock.monotonic()
-        if now < self._due:
-            return
-        self._due = now + _EVERY
-        if self._reader.poll():
-            for entity in self._lanes.refresh():
-                self._settlement.release(entity)
+        if now >= self._due:
+            self._due = now + _EVERY
+            if self._reader.poll():
+                for entity in self._lanes.refresh():
+                    self._settlement.release(entity)
+                self._replay.look()
+                self._redriver.look()
+        if now >= self._again_at:
+            try:
+                self._replay.step()
+                self._redriver.step()
+            except RetryLater as error:
+                _log.warning("kafka_error", reason=str(error))
+                self._again_at = now + _PAUSE

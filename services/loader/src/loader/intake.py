@@ -7,6 +7,7 @@ from dataclasses import replace
 import structlog
 from confluent_kafka import KafkaError, Message
 
+from estarsync_core.deadletters import CONNECT_PREFIX
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord, RetryLater, Stop
 from estarsync_core.headers import version_of
@@ -61,6 +62,7 @@ class Intake:
         self._metrics = metrics
         self._at_end: set[Place] = set()
         self._untaken: deque[Message] = deque()
+        self._offered = 0
         self.positions: dict[Place, int] = {}
         """How far each partition was read."""
         self.outbox: list[Entry] = []
@@ -112,7 +114,82 @@ class Intake:
         else:
             _look_at(error)
 
+    def again(self, messages: Sequence[Message]) -> int:
+        """Offer records once more that were read before, in the bulk lane, where none of their keys has a newer version.
+
+        Returns:
+            How many wait now because of that.
+
+        Raises:
+            RetryLater: the schema registry does not answer; nothing was taken.
+        """
+        before = self._offered
+        with self._table.transaction():
+            for message in messages:
+                record, reason, trouble = self._record(message)
+                if trouble is None:  # else it is a dead letter already
+                    self._offer_again(record, reason)
+        return self._offered - before
+
+    def redrive(self, letter: Message) -> Pending | None:
+        """Offer a dead letter's record once more, unless a newer version or this one was delivered.
+
+        Returns:
+            What waits now. None where nothing does: it was overtaken, or is a dead letter again.
+
+        Raises:
+            RetryLater: the schema registry does not answer.
+        """
+        headers = headers_of(letter)
+        found = {name: value or b"" for name, value in headers}
+        topic = found.get(CONNECT_PREFIX + "topic", b"").decode("utf-8", "replace")
+        if topic not in self._entities:
+            return None
+        original = Message(
+            topic=topic,
+            partition=int(found[CONNECT_PREFIX + "partition"]),
+            offset=int(found[CONNECT_PREFIX + "offset"]),
+            key=letter.key(),
+            value=letter.value(),
+            headers=list(headers),
+        )
+        record, reason, trouble = self._record(original)
+        if trouble is not None:
+            self.outbox.append(self._ledger.dead_letter(record, trouble, original.key()))
+            self._count(record.entity, "dead_letter")
+            return None
+        settled = self._table.state(record.entity, record.key).settled
+        done = settled is not None and settled.outcome in {Outcome.DELIVERED, Outcome.REMOVED}
+        if done and settled is not None and settled.version == record.version:
+            return None
+        before = self._offered
+        with self._table.transaction():
+            self._offer_again(record, reason)
+        return record if self._offered > before else None
+
+    def _offer_again(self, record: Pending, reason: Reason | None) -> None:
+        state = self._table.state(record.entity, record.key)
+        newest = max(
+            (each for each in (_version(state), state.waiting) if each is not None), default=_UNKNOWN
+        )
+        if record.version < newest or (state.waiting == record.version and not state.bare):
+            return
+        again = replace(record, lane=Lane.BULK, again=True)
+        if record.tombstone:
+            self._remove(again, reason, state)
+        else:
+            self._table.put(again, waits=self._waits(record))
+        self._offered += self._table.get(record.entity, record.key) is not None
+
     def _take_one(self, message: Message) -> None:
+        record, reason, trouble = self._record(message)
+        if trouble is None:
+            self._put(record, reason)
+        else:
+            self._refuse(record, message.key(), trouble)
+
+    def _record(self, message: Message) -> tuple[Pending, Reason | None, InvalidRecord | None]:
+        """A record, as far as it can be read, and why it can't be used."""
         entity = self._entities[message.topic() or ""]
         headers = headers_of(message)
         key, version, lane, reason, email = "", _UNKNOWN, Lane.BULK, None, None
@@ -137,10 +214,7 @@ class Intake:
             partition=message.partition() or 0,
             offset=message.offset() or 0,
         )
-        if trouble is None:
-            self._put(record, reason)
-        else:
-            self._refuse(record, message.key(), trouble)
+        return record, reason, trouble
 
     def _email(self, entity: Entity, key: str, payload: bytes | None) -> str | None:
         """An order's e-mail.
@@ -197,8 +271,13 @@ class Intake:
             self._table.drop(entity, key)
             self._count(entity, "unchanged")
             return
-        waits = entity is Entity.ORDERS and not self._table.state(Entity.CONTACTS, record.email or "").there
-        self._table.put(record, waits=waits)
+        self._table.put(record, waits=self._waits(record))
+
+    def _waits(self, record: Pending) -> bool:
+        """Whether it is an order whose contact is not there yet."""
+        if record.entity is not Entity.ORDERS:
+            return False
+        return not self._table.state(Entity.CONTACTS, record.email or "").there
 
     def _remove(self, record: Pending, reason: Reason | None, state: KeyState) -> None:
         """What is not there needs no removal, and a contact is only ever deleted by an erasure."""

@@ -27,6 +27,7 @@ class Pending:
         headers: the record's own, packed, for its dead letter.
         attempts: how often a report left its fate open.
         parked_at: since when its contact is unknown to Dotdigital, by the monotonic clock.
+        again: whether it was settled before and is offered once more; the loader's offsets don't wait for it.
     """
 
     entity: Entity
@@ -42,6 +43,7 @@ class Pending:
     offset: int = -1
     attempts: int = 0
     parked_at: float | None = None
+    again: bool = False
 
     @property
     def tombstone(self) -> bool:

@@ -30,13 +30,15 @@ CREATE TABLE pending (
     batch TEXT,              -- an open batch holds this key, in this version or an older one
     not_before REAL, attempts INTEGER, parked_at REAL,
     topic TEXT, part INTEGER, place INTEGER,
+    again INTEGER,           -- 1: it was settled before and is offered once more
     bare INTEGER, email TEXT, headers BLOB, payload BLOB,
     UNIQUE (entity, key)
 );
 CREATE INDEX ready ON pending (entity, lane, sequence, not_before) WHERE batch IS NULL AND waits = 0;
 CREATE INDEX held ON pending (batch) WHERE batch IS NOT NULL;
 CREATE INDEX waiting ON pending (email, lane) WHERE waits = 1;
-CREATE INDEX places ON pending (topic, part, place) WHERE topic IS NOT NULL;
+CREATE INDEX places ON pending (topic, part, place) WHERE topic IS NOT NULL AND again = 0;
+CREATE INDEX again ON pending (entity, topic, part, place) WHERE again = 1;
 CREATE TABLE unsure (email TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE fences (
     entity TEXT, key TEXT, batch TEXT, sequence INTEGER, revision INTEGER, hash TEXT, email TEXT,
@@ -61,15 +63,15 @@ CREATE TRIGGER moved AFTER UPDATE OF lane ON pending WHEN new.lane <> old.lane B
         ON CONFLICT DO UPDATE SET records = records + 1;
 END;
 """
-_COLUMNS = "entity, key, sequence, revision, lane, payload, bare, email, headers, topic, part, place, attempts, parked_at"
+_COLUMNS = "entity, key, sequence, revision, lane, payload, bare, email, headers, topic, part, place, attempts, parked_at, again"
 _PUT = f"""
 INSERT INTO pending ({_COLUMNS}, waits, not_before, batch)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,(SELECT batch FROM fences WHERE entity = ?1 AND key = ?2))
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,(SELECT batch FROM fences WHERE entity = ?1 AND key = ?2))
 ON CONFLICT (entity, key) DO UPDATE SET
     sequence = excluded.sequence, revision = excluded.revision, lane = min(lane, excluded.lane),
     payload = excluded.payload, bare = excluded.bare, email = excluded.email, headers = excluded.headers,
     topic = excluded.topic, part = excluded.part, place = excluded.place, attempts = excluded.attempts,
-    parked_at = excluded.parked_at, waits = excluded.waits, not_before = 0, batch = excluded.batch
+    parked_at = excluded.parked_at, again = excluded.again, waits = excluded.waits, not_before = 0, batch = excluded.batch
 """
 _STATE = """
 SELECT p.sequence, p.revision, p.bare, p.attempts, p.parked_at, f.sequence, f.revision,
@@ -136,7 +138,8 @@ class Table:
         values = (
             record.entity, record.key, record.version.sequence, record.version.revision,
             _LANES.index(record.lane), record.payload, record.bare, record.email, record.headers,
-            record.topic, record.partition, record.offset, record.attempts, record.parked_at, waits,
+            record.topic, record.partition, record.offset, record.attempts, record.parked_at,
+            record.again, waits,
         )  # fmt: skip
         self._db.execute(_PUT, values)
         if waits:
@@ -251,9 +254,20 @@ class Table:
 
     def oldest(self, topic: str, partition: int) -> int | None:
         """The offset of the oldest record of a partition that is not settled yet."""
-        query = "SELECT min(place) FROM pending WHERE topic = ? AND part = ?"
+        query = "SELECT min(place) FROM pending WHERE topic = ? AND part = ? AND again = 0"
         found: int | None = self._db.execute(query, (topic, partition)).fetchone()[0]
         return found
+
+    def oldest_again(self, entity: Entity, topic: str, partition: int) -> int | None:
+        """The offset of the oldest record of a partition that is offered once more and not settled."""
+        query = "SELECT min(place) FROM pending WHERE entity = ? AND topic = ? AND part = ? AND again = 1"
+        found: int | None = self._db.execute(query, (entity, topic, partition)).fetchone()[0]
+        return found
+
+    def count_again(self, entity: Entity) -> int:
+        """How many records are offered once more and not settled."""
+        query = "SELECT count(*) FROM pending WHERE entity = ? AND again = 1"
+        return int(self._db.execute(query, (entity,)).fetchone()[0])
 
     def _doubt(self, email: str) -> None:
         self._db.execute(
@@ -264,6 +278,7 @@ class Table:
 
 def _pending(row: tuple[Any, ...]) -> Pending:
     entity, key, sequence, revision, lane, payload, bare, *rest = row
+    rest[-1] = bool(rest[-1])
     return Pending(Entity(entity), key, Version(sequence, revision), _LANES[lane], payload, bool(bare), *rest)
 
 
