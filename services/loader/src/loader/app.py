@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import gettempdir
 from uuid import uuid4
 
 import httpx
@@ -13,14 +12,13 @@ from confluent_kafka import Consumer, TopicPartition
 
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
-from estarsync_core.errors import ConfigurationError, RetryLater
+from estarsync_core.errors import Fenced, RetryLater
 from estarsync_core.topics import CONTROL, DELIVERED, DELIVERIES, IMPORTS, dlq_topic, typed_topic
 from estarsync_runtime.avro import codec_for
-from estarsync_runtime.dotdigital.connect import connect
-from estarsync_runtime.dotdigital.provisioning import provision
 from estarsync_runtime.kafka.config import consumer_config, producer_config
 from estarsync_runtime.kafka.control import ControlReader
 from estarsync_runtime.kafka.errors import translated
+from estarsync_runtime.kafka.leader import Leadership, LeadershipLost
 from estarsync_runtime.kafka.positions import Positions, ends_of
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of, read_topics
@@ -40,17 +38,24 @@ from loader.loop import Loop
 from loader.redrive import Redriver
 from loader.replay import Replay
 from loader.report import Settlement
-from loader.restore import open_batches, rows_of, settled_states
+from loader.restore import open_batches, rows_of
 from loader.settings import Settings
-from loader.table import Table
+from loader.standby import Standby, stand_by
 
 GROUP = f"estarsync-{SERVICE}"
 _CALLS_AT_ONCE = 8
 _TIMEOUT = 15.0
 _COORDINATOR_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
-_BEAT_EVERY = 1000
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The typed topics: their consumer, and all their partitions."""
+
+    consumer: Consumer
+    partitions: list[TopicPartition]
 
 
 @contextmanager
@@ -61,9 +66,9 @@ def build(
     beat: Callable[[], None] = lambda: None,
     transport: httpx.BaseTransport | None = None,
 ) -> Iterator[Loop]:
-    """A loader that is ready to run. Blocks while it checks the account and restores its state.
+    """A loader that is ready to run, whoever else runs: an older one is fenced. Blocks while it restores its state.
 
-    Whatever is wrong with the settings is found before an older loader is fenced.
+    Whatever is wrong with the settings is found before that.
 
     Args:
         settings: all of them.
@@ -75,20 +80,50 @@ def build(
     Raises:
         ConfigurationError: with every problem of the account, or of the topics.
     """
-    with ExitStack() as stack:
-        folder = _folder(settings)
-        client = stack.enter_context(connect(settings, clock, metrics, transport))
-        account = provision(client, settings)
-        beat()
-        consumer = Consumer(consumer_config(settings, GROUP))
-        stack.callback(consumer.close)
+    with (
+        topics(settings) as read,
+        stand_by(settings, clock, metrics, beat, transport) as standby,
+        lead(settings, standby, read, clock, metrics, beat) as loop,
+    ):
+        yield loop
+
+
+@contextmanager
+def topics(settings: Settings) -> Iterator[Topics]:
+    """A consumer of the typed topics, which reads nothing yet.
+
+    Raises:
+        ConfigurationError: for topics that don't exist, or a broker that doesn't answer.
+    """
+    consumer = Consumer(consumer_config(settings, GROUP))
+    try:
         inputs = _inputs(settings)
         found = partitions_of(consumer, inputs + _outputs(settings))
-        partitions = [each for each in found if each.topic in inputs]
+        yield Topics(consumer, [each for each in found if each.topic in inputs])
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def lead(
+    settings: Settings,
+    standby: Standby,
+    read: Topics,
+    clock: Clock,
+    metrics: Metrics,
+    beat: Callable[[], None],
+) -> Iterator[Loop]:
+    """The active loader. Blocks while it fences an older one and takes over what that one has left.
+
+    Raises:
+        RetryLater: Kafka does not answer.
+    """
+    with ExitStack() as stack:
+        # First of all: from here on an older loader can't write, so what is read next is all there is.
         producer = TransactionalProducer(producer_config(settings, GROUP), clock, metrics)
-        _begin_at_committed(consumer, partitions, clock)
-        table = Table(folder)
-        stack.callback(table.close)
+        consumer, table, client = read.consumer, standby.table, standby.client
+        _begin_at_committed(consumer, read.partitions, clock)
+        standby.delivered.catch_up(beat)
         send_offsets = partial(producer.send_offsets, consumer=consumer)
         ledger = Ledger(settings, producer, send_offsets, clock, beat)
         codec = codec_for(settings)
@@ -101,7 +136,7 @@ def build(
         engine = Engine(
             settings,
             table,
-            Spooler(folder, account, codec, settings.loader_batch_bytes),
+            Spooler(standby.folder, standby.account, codec, settings.loader_batch_bytes),
             ledger,
             settlement,
             Gate(table, ledger, metrics),
@@ -113,10 +148,9 @@ def build(
             uuid4,
         )
         stack.callback(engine.close)
-        _restore(settings, table, beat)
         engine.adopt(*open_batches(rows_of(read_topics(settings, [settings.topic(IMPORTS)]))))
         intake = Intake(settings, table, codec, ledger, metrics)
-        places: list[Place] = [(each.topic, each.partition) for each in partitions]
+        places: list[Place] = [(each.topic, each.partition) for each in read.partitions]
         archive = KafkaArchive(settings)
         names = {entity: settings.topic(typed_topic(entity)) for entity in Entity}
         replay = Replay(reader.words, archive, intake, table, ledger, clock, metrics, names)
@@ -128,11 +162,26 @@ def build(
 
 
 def serve(settings: Settings, context: Context) -> None:
-    """Deliver until told to stop."""
-    with build(settings, context.clock, context.metrics, context.health.beat) as loop:
-        context.health.ready = True
+    """Stand by until no other loader leads, then deliver until told to stop.
+
+    Raises:
+        Fenced: another loader has taken over.
+    """
+    clock, metrics, health = context.clock, context.metrics, context.health
+    with ExitStack() as stack:
+        read = stack.enter_context(topics(settings))
+        standby = stack.enter_context(stand_by(settings, clock, metrics, health.beat))
+        leadership = Leadership(settings, SERVICE, metrics)
+        stack.callback(leadership.close)
+        if not leadership.wait(context.stop, health, standby.delivered.follow):
+            return
+        loop = stack.enter_context(lead(settings, standby, read, clock, metrics, health.beat))
+        health.ready = True
         _log.info("ready")
-        loop.run(context.stop, context.health)
+        try:
+            loop.run(context.stop, health, leadership.check)
+        except LeadershipLost as error:
+            raise Fenced(f"{error}; this one ends") from error
 
 
 def _inputs(settings: KafkaSettings) -> list[str]:
@@ -144,25 +193,10 @@ def _outputs(settings: KafkaSettings) -> list[str]:
     return [settings.topic(name) for name in (*dead_letters, IMPORTS, DELIVERED, DELIVERIES, CONTROL)]
 
 
-def _folder(settings: Settings) -> Path:
-    """Where the backlog and the bodies are spooled. Their files have no names: nothing is left behind."""
-    folder = settings.data_dir or Path(gettempdir())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            [
-                f"DATA_DIR: cannot create {folder} ({error.strerror}); give a folder on a disk that takes the backlog"
-            ]
-        ) from error
-    return folder
-
-
 def _begin_at_committed(consumer: Consumer, partitions: list[TopicPartition], clock: Clock) -> None:
     """Read every partition of the typed topics from where the last loader had settled everything.
 
-    There is one active loader, so it takes all partitions itself: no rebalance, no pause. A newer loader fences
-    it through the producer.
+    There is one active loader, so it takes all partitions itself: no rebalance, no pause.
     """
     begin = [
         TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else start.offset)
@@ -185,15 +219,3 @@ def _committed(consumer: Consumer, partitions: list[TopicPartition], clock: Cloc
                 raise
             _log.warning("kafka_error", reason=str(error))
             clock.sleep(_RETRY_SECONDS)
-
-
-def _restore(settings: KafkaSettings, table: Table, beat: Callable[[], None]) -> None:
-    rows = rows_of(read_topics(settings, [settings.topic(DELIVERED)]))
-    with table.transaction():
-        for number, (entity, key, state) in enumerate(settled_states(rows)):
-            if state is None:
-                table.forget(entity, key)
-            else:
-                table.settle(entity, key, state)
-            if number % _BEAT_EVERY == 0:
-                beat()

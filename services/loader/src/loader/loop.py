@@ -1,6 +1,6 @@
 """The loader's main loop: read, deliver, commit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -75,8 +75,13 @@ class Loop:
         self._committed: dict[Place, int] = {}
         self._commit_due = self._read_due = 0.0
 
-    def run(self, stop: StopSignal, health: Health) -> None:
+    def run(self, stop: StopSignal, health: Health, check: Callable[[], None] = lambda: None) -> None:
         """Read and deliver until `stop`; then learn what became of open calls, as far as a few seconds tell.
+
+        Args:
+            stop: looked at between two turns.
+            health: beats with every turn.
+            check: called in every turn; raises where this loader may no longer be the active one.
 
         Raises:
             Fenced: a newer loader has taken over.
@@ -84,6 +89,7 @@ class Loop:
         """
         while not stop.is_set():
             health.beat()
+            check()
             self.turn()
         deadline = self._clock.monotonic() + _DRAIN_SECONDS
         while self._engine.calling and self._clock.monotonic() < deadline:
