@@ -21,8 +21,11 @@ from typing_extensions import override
 
 from estarsync_core.control import (
     Backfill,
+    Drop,
     LaneStop,
+    Letter,
     Progress,
+    Redrive,
     Release,
     Resync,
     encode,
@@ -30,8 +33,10 @@ from estarsync_core.control import (
     release_key,
     stop_key,
 )
+from estarsync_core.deadletters import Origin, dead_letter_headers
 from estarsync_core.entities import Entity
-from estarsync_core.topics import raw_topic
+from estarsync_core.errors import InvalidRecord
+from estarsync_core.topics import EXTRACT_DLQ, dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.kafka.control import ControlReader, read_words, write_words
 from estarsync_runtime.kafka.extent import Extents
@@ -81,7 +86,11 @@ class Obedient(threading.Thread):
         with closing(ControlReader(self._settings)) as reader:
             seen: set[str] = set()
             while not self._ended.is_set():
-                keys = {*reader.words.all("resync/", Resync), *reader.words.all("backfill/", Backfill)}
+                keys = {
+                    *reader.words.all("resync/", Resync),
+                    *reader.words.all("backfill/", Backfill),
+                    *reader.words.all("redrive/", Redrive),
+                }
                 for key in keys - seen:
                     self._obey(key.partition("/")[2])
                 seen |= keys
@@ -205,3 +214,88 @@ def test_a_stopped_lane_is_shown_and_released(settings, command):
     assert release.id == "s1"
     assert command("lanes", "list", "--json")[1] == "{}\n"
     assert command("lanes", "resume", "--yes")[0] == 1
+
+
+@pytest.fixture
+def letters(settings: KafkaSettings) -> list[str]:
+    """Two contacts that could not be mapped, one of them for the second time, an order that was refused, and one that
+    could not be read; their ids."""
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    mapping, delivery = dlq_topic(raw_topic(Entity.CONTACTS)), dlq_topic(typed_topic(Entity.ORDERS))
+    ids: list[str] = []
+
+    def put(topic: str, key: str, value: bytes, headers: Any = None) -> None:
+        producer.produce(
+            settings.topic(topic),
+            value,
+            key,
+            headers=headers,
+            on_delivery=lambda _, sent: ids.append(f"{topic}/{sent.partition()}/{sent.offset()}"),
+        )
+        assert producer.flush(15) == 0
+
+    origin = Origin("t", 0, 0, "transformer", "t-0", "map", "m")
+    first = dead_letter_headers([], origin, InvalidRecord("customers[0].Email", "not_an_email"))
+    put(mapping, "anna@example.com", b'{"FirstName": "Anna"}', first)
+    put(
+        mapping,
+        "bert@example.com",
+        b"{}",
+        dead_letter_headers(first, origin, InvalidRecord("customers[0].Email", "not_an_email")),
+    )
+    put(delivery, "77", b"?", dead_letter_headers([], origin, InvalidRecord("order_total", "out_of_range")))
+    put(EXTRACT_DLQ, "orders:88", b'{"entity": "orders", "id": "88", "window": null, "code": "gone"}')
+    return ids
+
+
+def test_dead_letters_are_grouped_masked_and_shown(command, letters):
+    code, out, _ = command("dlq", "list", "--json")
+    assert code == 1
+    groups = {(group["topic"], group["code"]): group for group in msgspec.json.decode(out)}
+    assert len(groups) == 3
+    mapped = groups["estar.contacts.v1.dlq", "not_an_email"]
+    assert (mapped["count"], mapped["attempts"], mapped["field"]) == (2, 2, "customers[0].Email")
+    assert {each["key"] for each in mapped["examples"]} == {"a***@example.com", "b***@example.com"}
+    assert "anna" not in command("dlq", "list")[1]
+
+    code, out, _ = command("dlq", "show", "--id", letters[0], "--json")
+    assert code == 0
+    (shown,) = msgspec.json.decode(out)
+    assert shown["failed_at"] == "mapping"
+    assert "record" not in shown
+    (shown,) = msgspec.json.decode(
+        command("dlq", "show", "--key", "anna@example.com", "--show-values", "--json")[1]
+    )
+    assert shown["record"] == {"FirstName": "Anna"}
+    (shown,) = msgspec.json.decode(command("dlq", "show", "--at", "delivery", "--show-values", "--json")[1])
+    assert shown["record"] == {"unreadable": "?"}
+    assert command("dlq", "show", "--code", "nothing")[0] == 1
+
+
+def test_a_selection_is_redriven_by_those_who_can(settings, command, letters, obedient):
+    code, _, err = command("dlq", "redrive", "--yes")
+    assert code == 2
+    assert "--all" in err
+    obedient()
+    code, out, err = command("dlq", "redrive", "--all", "--yes")
+    assert code == 0, err
+    assert "not_an_email" in out
+    asked = read_words(settings).all("redrive/", Redrive).values()
+    sent = {each.by: {f"{one.topic}/{one.partition}/{one.offset}" for one in each.letters} for each in asked}
+    assert sent == {"extractor": {letters[0], letters[1], letters[3]}, "loader": {letters[2]}}
+    assert command("dlq", "list", "--json") == (0, "[]\n", "")
+    assert len(msgspec.json.decode(command("dlq", "list", "--every-state", "--json")[1])) == 3
+
+
+def test_what_is_dropped_is_listed_no_more(settings, command, letters):
+    old = Drop("old", datetime(2020, 1, 1, tzinfo=UTC), (Letter("t", 0, 0),))
+    write_words(settings, {"drop/old": encode(old)})
+    assert command("dlq", "drop", "--entity", "contacts")[0] == 2
+    code, out, err = command("dlq", "drop", "--entity", "contacts", "--yes")
+    assert code == 0, err
+    assert "2 set aside" in out
+    left = msgspec.json.decode(command("dlq", "list", "--json")[1])
+    assert {group["topic"] for group in left} == {"dotdigital.orders.v1.dlq", EXTRACT_DLQ}
+    (dropped,) = read_words(settings).all("drop/", Drop).values()
+    assert {f"{each.topic}/{each.partition}/{each.offset}" for each in dropped.letters} == set(letters[:2])
+    assert command("dlq", "drop", "--entity", "contacts", "--yes")[0] == 1

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from estarsync_cli.app import app
@@ -74,3 +76,14 @@ def test_without_a_terminal_nothing_is_changed_without_yes(monkeypatch: pytest.M
 )
 def test_a_duration_is_said_as_people_say_it(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_every_command_says_what_it_does() -> None:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name, command in group.commands.items():
+        below = command.commands if isinstance(command, TyperGroup) else {}
+        for words in [[name], *([name, each] for each in below)]:
+            result = CliRunner().invoke(app, [*words, "--help"])
+            assert result.exit_code == 0, words
+            assert "--json" in result.output or below, words

@@ -5,6 +5,7 @@ import typer
 from estarsync_cli import (
     backfill,
     config,
+    dlq,
     doctor,
     lanes,
     provision,
@@ -30,6 +31,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("resync")(resync.resync)
 app.command("trace")(trace.trace)
 app.add_typer(config.app, name="config")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(requests.app, name="requests")
 app.add_typer(removals.app, name="removals")

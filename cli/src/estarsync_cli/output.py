@@ -10,9 +10,9 @@ from rich.console import Console
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Where tables and lines for people go."""
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=stderr)
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything that JSON can hold
