@@ -237,11 +237,63 @@ class Contacts(_Part):
     ]
 
 
+class ProductFeed(_Part):
+    """A file that holds all products, for a site without an operation that does.
+
+    Each row is a product or an item of one. Rows with one ID are one product; a column or an element is found by the
+    published name that `fields` gives it, those of an item under `Item.`.
+    """
+
+    location: Annotated[
+        str, Field(pattern=r"^(/|\./|https://[^/\s?#@]+/|http://(localhost|127\.0\.0\.1)(:[0-9]+)?/)")
+    ]
+    """A file, a pattern such as /feeds/products-*.csv whose newest match is taken, or an https URL. A name that ends
+    in .gz is unpacked."""
+    format: Literal["xml", "jsonl", "csv"]
+    fields: dict[str, str] = {}
+    """Published names by the feed's own: {sku: Item.Barcode, title: Title}. What is not named keeps its name; a CSV
+    file must have every column that is named."""
+    record: str = "Product"
+    """Of XML: the path to a row from anywhere above it, such as Products/Product."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """Of CSV."""
+    encoding: str = "utf-8-sig"
+    """Of CSV and JSON lines; XML says it itself."""
+    done: str | None = None
+    """A file counts as whole once another one with this ending beside it exists, such as .done. Without it, once
+    it has not changed for `settle_seconds`."""
+    settle_seconds: Annotated[float, Field(ge=0)] = 60.0
+    max_bytes: Annotated[int, Field(gt=0)] = 2**31
+    """A larger file, unpacked, is not taken."""
+    max_row_bytes: Annotated[int, Field(gt=0)] = 2**20
+    """A larger row is a dead letter; in XML, where no row ends in sight, the file is not taken."""
+    timeout_seconds: Positive = 600.0
+    """How long a download may take as a whole."""
+    authorization: Reference | None = None
+    """Where the value of the Authorization header is, such as `Bearer …`."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError as error:
+            raise ValueError(f"{value!r} is no character set, such as utf-8 or windows-1252") from error
+        return value
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is fetched over HTTP."""
+        return self.location.startswith("http")
+
+
 class Products(_Part):
     """How items become catalogue records."""
 
     enabled_statuses: frozenset[Word]
     """The statuses of products that are on sale; a product without a status is too."""
+    feed: ProductFeed | None
+    """Where products are read from, if not from the site's operations."""
 
 
 class Orders(_Part):
@@ -327,7 +379,7 @@ class TenantProfile(_Part):
         return source.lookup or {}
 
 
-_REPLACED = {("contacts", "fields"), ("site",), ("websites",)}
+_REPLACED = {("contacts", "fields"), ("products",), ("site",), ("websites",)}
 """Maps whose values are one thing each: another one replaces it as a whole."""
 _ADDED_TO = {("records", "drop"), ("records", "lists")}
 """Lists that only grow: a site with one more secret must not lose sight of the others."""

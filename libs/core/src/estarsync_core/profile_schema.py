@@ -5,7 +5,7 @@ from typing import Any
 from estarsync_core.profile import TenantProfile, default_document
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_WHOLE = {"FieldSource", "Reference", "Website"}
+_WHOLE = {"FieldSource", "ProductFeed", "Reference", "Website"}
 """Parts that are replaced as a whole, so that what they need must be there."""
 
 

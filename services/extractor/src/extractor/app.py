@@ -26,6 +26,7 @@ from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
 from extractor.contacts import contacts
+from extractor.feed_products import FeedProducts, product_feed
 from extractor.feeds import Feed, SnapshotFeed, Surroundings, WindowFeed
 from extractor.inbox import kafka_inbox
 from extractor.loop import Loop
@@ -52,6 +53,7 @@ def build(
     memory: Memory,
     clock: Clock,
     metrics: Metrics,
+    shelf: FeedProducts | None = None,
 ) -> Iterator[Loop]:
     """An extractor that is ready to run: older ones are fenced and what the last one knew is restored; blocks.
 
@@ -62,6 +64,7 @@ def build(
         memory: what is known already.
         clock: the time.
         metrics: what is shown.
+        shelf: where products are, if not behind the site's operations.
 
     Raises:
         RetryLater: Kafka does not answer.
@@ -77,7 +80,7 @@ def build(
         told = NotificationFeed(orders(source, state, profile), around, inbox, source.retrieve_events)
         feeds = [
             told,
-            *feeds_of(source, state, around, cadences, partial(read_word, settings, Entity.PRODUCTS)),
+            *feeds_of(source, state, around, cadences, partial(read_word, settings, Entity.PRODUCTS), shelf),
         ]
         cadences[told.name] = CADENCE
         yield Loop(feeds, cadences, state, clock=clock, rng=_rng(), metrics=metrics)
@@ -89,6 +92,7 @@ def feeds_of(
     around: Surroundings,
     cadences: Mapping[str, float],
     read_word: ReadWord = nobody_spoke,
+    shelf: FeedProducts | None = None,
 ) -> list[Feed]:
     """Every feed that asks the shop, contacts first, since orders wait for their contacts."""
     removals = Removals(Entity.PRODUCTS, state, around.publisher, read_word, around.metrics)
@@ -109,8 +113,8 @@ def feeds_of(
         ),
         SnapshotFeed(
             "products_snapshot",
-            source.list_products,
-            products(source, state, around.profile),
+            shelf.list_ids if shelf else source.list_products,
+            products(source, state, around.profile, shelf),
             around,
             cadences["products_snapshot"],
             removals,
@@ -185,12 +189,15 @@ def serve(settings: Settings, context: Context) -> None:
         open_shop(settings, context, beat=beat) as (profile, source),
         _table(settings) as state,
         remembering(settings, state, context.clock, beat) as memory,
+        product_feed(profile, context.clock, beat, settings.data_dir) as shelf,
     ):
         settings = located(settings, profile)
         while not context.stop.is_set():
             try:
                 if leadership.wait(context.stop, context.health, memory.follow):
-                    with build(settings, profile, source, memory, context.clock, context.metrics) as loop:
+                    with build(
+                        settings, profile, source, memory, context.clock, context.metrics, shelf
+                    ) as loop:
                         context.health.ready = True
                         _log.info("ready")
                         loop.run(context.stop, beat)

@@ -8,13 +8,16 @@ from estarsync_core.estar.content import DropList, Record
 from estarsync_core.estar.grouping import Grouped, group_items, product_of
 from estarsync_core.profile import TenantProfile
 from estarsync_runtime.estar.source import EstarSource
+from extractor.feed_products import FeedProducts
 from extractor.fetch import Fetcher
 from extractor.pages import MAX_VALUE_BYTES, Kind, PageReader
 from extractor.state import SourceState
 
 
-def products(source: EstarSource, state: SourceState, profile: TenantProfile) -> PageReader:
-    """What reads pages of products.
+def products(
+    source: EstarSource, state: SourceState, profile: TenantProfile, feed: FeedProducts | None = None
+) -> PageReader:
+    """What reads pages of products, from the site's operations or from a feed.
 
     An item that leaves the shop stays published and remembered: only a whole snapshot can tell that it is gone.
     """
@@ -29,7 +32,7 @@ def products(source: EstarSource, state: SourceState, profile: TenantProfile) ->
     kind = Kind(
         entity=Entity.PRODUCTS,
         size=profile.soap.operations.retrieve_products.batch,
-        fetch=Fetcher(source.retrieve_products, next_witness).fetch,
+        fetch=feed.fetch if feed else Fetcher(source.retrieve_products, next_witness).fetch,
         group=group,
         rules=Rules(DropList(profile.records.drop), MAX_VALUE_BYTES),
         source_id=product_of,

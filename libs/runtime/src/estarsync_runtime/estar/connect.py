@@ -62,7 +62,7 @@ def located(settings: S, profile: TenantProfile) -> S:
         if own:
             return own
         try:
-            value = _read(reference)
+            value = read_secret(reference)
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"{variable} is not set, and the profile's file can't be read: {error}")
             return ""
@@ -87,7 +87,12 @@ def located(settings: S, profile: TenantProfile) -> S:
     return settings.model_copy(update=found)
 
 
-def _read(reference: Reference) -> str:
+def read_secret(reference: Reference) -> str:
+    """The secret that a profile refers to; empty where the environment variable is not set.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file can't be read.
+    """
     if reference.file is not None:
         return Path(reference.file).read_text(encoding="utf-8").strip()
     return os.environ.get(reference.env or "", "")

@@ -87,8 +87,7 @@ class Decoder:
             RetryLater: where it is no SOAP answer; says why, without quoting it.
         """
         data = _utf8(data, charset)
-        start = _PROLOG.match(data)
-        if data[start.end() if start else 0 :][:9].upper() == b"<!DOCTYPE":
+        if declares_a_doctype(data):
             raise RetryLater("the shop's answer has a DOCTYPE, which is not read: it is no SOAP answer")
         try:
             return self._read(data, result)
@@ -175,6 +174,12 @@ class Decoder:
         known = (None if dropped else ours, ours in self._records.lists)
         self._known[tag] = known
         return known
+
+
+def declares_a_doctype(data: bytes) -> bool:
+    """Whether an XML text, of which this is the beginning, has a DOCTYPE before its root."""
+    start = _PROLOG.match(data)
+    return data[start.end() if start else 0 :][:9].upper() == b"<!DOCTYPE"
 
 
 def _local(element: etree._Element) -> str:
