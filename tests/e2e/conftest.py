@@ -120,6 +120,7 @@ class Installation:
         self._stack = stack
         self._folder = folder
         options = self.account.account.options
+        self.auth = (options.username, options.password)
         self.environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COLUMNS": "200",

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from estarsync_cli.output import notice
 from estarsync_core.clock import Clock
-from estarsync_core.control import Backfill, Redrive, Resync, Words
+from estarsync_core.control import Backfill, Redrive, Resync, Words, is_over
 from estarsync_core.control import Progress as Come
 from estarsync_core.entities import Entity
 from estarsync_core.progress import overall
@@ -91,7 +91,7 @@ def _watch(reader: ControlReader, requests: Sequence[Request], clock: Clock) -> 
             found = {each.id: progress_of(reader.words, each) for each in requests}
             _draw(bars, tasks, found)
             come = {name: each for name, each in found.items() if each is not None}
-            if len(come) == len(requests) and all(each.over for each in come.values()):
+            if all(_is_over(each, come.get(each.id)) for each in requests):
                 return come
             if not come and not warned and clock.monotonic() - began > _PATIENCE:
                 warned = True
@@ -99,6 +99,10 @@ def _watch(reader: ControlReader, requests: Sequence[Request], clock: Clock) -> 
                     f"nobody has begun yet: does {who(requests[0])} run? See `estarsync status`"
                 )
             reader.poll(_TURN)
+
+
+def _is_over(request: Request, come: Come | None) -> bool:
+    return come is not None and is_over(request, come)
 
 
 def _draw(bars: Progress, tasks: Mapping[str, TaskID], found: Mapping[str, Come | None]) -> None:

@@ -1,6 +1,6 @@
 """`estarsync requests`: resyncs, backfills and redrives that were asked for; watch, stop and resume them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -88,15 +88,31 @@ def _find(settings: KafkaSettings, request_id: str) -> Request:
 
 
 def submit(settings: KafkaSettings, requests: list[Request], *, as_json: bool, wait: bool) -> None:
-    """Write requests down, and watch them where that is wished.
+    """Write requests down, watch them where that is wished, and print them.
 
     Raises:
         typer.Exit: 1 where one was stopped or refused, 130 after Ctrl-C.
     """
+    _ask(settings, requests)
+    finish(settings, requests, as_json=as_json, wait=wait)
+
+
+def submit_all(settings: KafkaSettings, requests: list[Request], *, wait: bool) -> list[dict[str, Any]]:
+    """Write requests down, watch them where that is wished, and give them as plain data with their progress.
+
+    Raises:
+        typer.Exit: 130 after Ctrl-C.
+    """
+    _ask(settings, requests)
+    come = follow(settings, requests) if wait else {}
+    told(come)
+    return [as_document(each, come.get(each.id)) for each in requests]
+
+
+def _ask(settings: KafkaSettings, requests: list[Request]) -> None:
     write_words(settings, {request_key(each): encode(each) for each in requests})
     for each in requests:
         notice(f"asked {who(each)}: {each.id}")
-    finish(settings, requests, as_json=as_json, wait=wait)
 
 
 def finish(settings: KafkaSettings, requests: list[Request], *, as_json: bool, wait: bool) -> None:

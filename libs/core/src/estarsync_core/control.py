@@ -305,7 +305,7 @@ class Words:
                     progress = self.get(progress_key(request.id), Progress)
                 except InvalidRecord:
                     continue
-                if progress is None or not _is_over(request, progress):
+                if progress is None or not is_over(request, progress):
                     found.append(request)
         return sorted(found, key=lambda request: (request.at, request.id))
 
@@ -328,7 +328,7 @@ class Words:
         return release is not None and release.id == stop.id
 
 
-def _is_over(request: "Resync | Backfill | Redrive", progress: Progress) -> bool:
+def is_over(request: "Resync | Backfill | Redrive", progress: Progress) -> bool:
     """Whether nothing more will be done; what was cancelled may be taken up again."""
     if progress.state == "cancelled" and not isinstance(request, Redrive):
         return request.cancelled

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,7 +23,7 @@ from estarsync_core.topics import DELIVERED, typed_topic
 from estarsync_runtime.avro import codec_for
 from estarsync_runtime.dotdigital.client import DotdigitalClient
 from estarsync_runtime.dotdigital.provisioning import Account
-from estarsync_runtime.dotdigital.readback import read_contacts, read_records
+from estarsync_runtime.dotdigital.readback import read_contact, read_contacts, read_record, read_records
 from estarsync_runtime.kafka.restore import read_topics
 from estarsync_runtime.settings import KafkaSettings
 
@@ -123,6 +124,7 @@ class Reconciler:
         self._account = account
         self._codec = codec_for(settings)
         self._partial: set[Entity] = set()
+        self._sampled: set[Entity] = set()
         self._folder = TemporaryDirectory(prefix="reconcile-")
         self._db = sqlite3.connect(Path(self._folder.name) / "expected.sqlite", isolation_level=None)
         self._db.executescript(_SCHEMA)
@@ -160,10 +162,28 @@ class Reconciler:
         picked = "SELECT count(*) FROM expected WHERE entity = ? AND picked = 1"
         return int(self._db.execute(picked, (entity,)).fetchone()[0])
 
-    def latest(self, entity: Entity) -> Iterator[tuple[str, bytes]]:
-        """The latest payloads, with their keys as on the topics."""
-        for row in self._pages("SELECT name, payload, key FROM expected WHERE payload IS NOT NULL", entity):
-            yield str(row[0]), bytes(row[1])
+    def sample(self, entity: Entity, count: int, rng: Random) -> int:
+        """From now on, compare only so many records of an entity, chosen by the dice and read one by one.
+
+        Nothing is extra then: what nobody expects is not read.
+
+        Returns:
+            how many there are.
+        """
+        chosen: list[str] = []
+        for number, key in enumerate(self.expected_keys(entity)):
+            if number < count:
+                chosen.append(key)
+            elif (at := rng.randrange(number + 1)) < count:
+                chosen[at] = key
+        self._partial.add(entity)
+        self._sampled.add(entity)
+        self._db.execute("BEGIN")
+        self._db.execute("UPDATE expected SET picked = 0 WHERE entity = ?", (entity,))
+        query = "UPDATE expected SET picked = 1 WHERE entity = ? AND key = ?"
+        self._db.executemany(query, ((entity, key) for key in chosen))
+        self._db.execute("COMMIT")
+        return len(chosen)
 
     def compare(self, entity: Entity) -> Comparison:
         """Read the entity back and compare.
@@ -184,7 +204,7 @@ class Reconciler:
         ):
             if entity is Entity.ORDERS and not refused:
                 result.revenue_expected += self._total(payload)
-            if refused and entity not in self._partial:
+            if refused and (entity not in self._partial or entity in self._sampled):
                 result.dead_letters += 1
             else:
                 result.missing += 1
@@ -204,7 +224,7 @@ class Reconciler:
         for name, kind, _ in self._pages(query, entity, "e."):
             yield str(name), str(kind or "missing")
 
-    def extra(self, entity: Entity) -> Iterator[str]:
+    def extras(self, entity: Entity) -> Iterator[str]:
         """After `compare`: what Dotdigital holds and nobody expects, by Dotdigital's keys."""
         for (key,) in self._db.execute("SELECT key FROM extra WHERE entity = ? ORDER BY key", (entity,)):
             yield str(key)
@@ -252,11 +272,26 @@ class Reconciler:
         return Decimal(repr(self._codec.decode(Entity.ORDERS, payload)["order_total"]))
 
     def _actual(self, entity: Entity) -> Iterator[tuple[str, dict[str, Any]]]:
+        if entity in self._sampled:
+            return self._singles(entity)
         if entity is Entity.CONTACTS:
             return read_contacts(self._client, self._account.list_id)
         if entity is Entity.PRODUCTS:
             return read_records(self._client, "account", self._account.catalog_collection)
         return read_records(self._client, "contacts", self._account.orders_collection)
+
+    def _singles(self, entity: Entity) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What the account holds of the picked records, a call each."""
+        for payload, key in self._pages("SELECT payload, key FROM expected WHERE picked = 1", entity):
+            if entity is Entity.CONTACTS:
+                found = read_contact(self._client, key)
+            elif entity is Entity.PRODUCTS:
+                found = read_record(self._client, self._account.catalog_collection, key)
+            else:
+                email = str(self._codec.decode(entity, payload)["email"])
+                found = read_record(self._client, self._account.orders_collection, key, email)
+            if found is not None:
+                yield key, found
 
     def _read_expected(self) -> None:
         topics = {self._settings.topic(typed_topic(entity)): entity for entity in Entity}

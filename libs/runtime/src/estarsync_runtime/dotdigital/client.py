@@ -25,6 +25,7 @@ _LONGEST_WAIT = 30.0
 Operation = Literal[
     "account_info",
     "collections",
+    "contact",
     "contact_import",
     "contact_import_status",
     "contacts",
@@ -36,6 +37,7 @@ Operation = Literal[
     "delete_products",
     "insight_import",
     "insight_import_status",
+    "insight_record",
     "insight_records",
     "lists",
 ]
@@ -43,6 +45,7 @@ _TIERS: dict[Operation, str] = {
     # The published scopes in prose (API facts, 2.2); an answer's own X-RateLimit-Scope corrects them.
     "account_info": "highCallRate",
     "collections": "mediumCallRate",
+    "contact": "highCallRate",
     "contact_import": "lowCallRate",
     "contact_import_status": "highCallRate",
     "contacts": "lowCallRate",
@@ -54,6 +57,7 @@ _TIERS: dict[Operation, str] = {
     "delete_products": "lowCallRate",
     "insight_import": "lowCallRate",
     "insight_import_status": "highCallRate",
+    "insight_record": "highCallRate",
     "insight_records": "lowCallRate",
     "lists": "mediumCallRate",
 }

@@ -5,11 +5,12 @@ from typing import Any
 
 from estarsync_core.dotdigital.fields import DATA_FIELDS
 from estarsync_core.errors import RetryLater, Stop
-from estarsync_runtime.dotdigital.client import DotdigitalClient, Operation, path_value
+from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient, Operation, path_value
 
 _CONTACTS_PAGE = 5000
 _RECORDS_PAGE = 1000
 _TRIES = 5
+_NOT_FOUND = 404
 
 Json = dict[str, Any]
 
@@ -44,6 +45,53 @@ def read_records(client: DotdigitalClient, scope: str, collection: str) -> Itera
         yield str(item.get("key")), item.get("json") or {}
 
 
+def read_contact(client: DotdigitalClient, email: str) -> Json | None:
+    """The data fields of one contact; None where there is none. Blocks for a call, of a tier of its own.
+
+    Raises:
+        RetryLater: Dotdigital keeps failing.
+        Stop: it refuses.
+    """
+    found = _one(client, "contact", f"/contacts/v3/email/{path_value(email)}", "/contacts/v3/email/…")
+    return None if found is None else found.get("dataFields") or {}
+
+
+def read_record(client: DotdigitalClient, collection: str, key: str, email: str | None = None) -> Json | None:
+    """One record of a collection; None where there is none. Blocks for a call, of a tier of its own.
+
+    Args:
+        client: Dotdigital.
+        collection: the collection's name.
+        key: the record's key there.
+        email: whose it is; None for a collection of the account's own.
+
+    Raises:
+        RetryLater: Dotdigital keeps failing.
+        Stop: it refuses.
+    """
+    scope = "account" if email is None else f"contacts/email/{path_value(email)}"
+    path = f"/insightData/v3/{scope}/{path_value(collection)}/{path_value(key)}"
+    found = _one(client, "insight_record", path, f"a record of {collection}")
+    return None if found is None else found.get("json") or {}
+
+
+def _one(client: DotdigitalClient, operation: Operation, path: str, what: str) -> Json | None:
+    """One thing; `what` names it in errors, since a path may hold an e-mail."""
+    answer = client.call_when_allowed(operation, "GET", path)
+    if answer.status == _NOT_FOUND:
+        return None
+    return _body(answer, what)
+
+
+def _body(answer: Answer, what: str) -> Json:
+    if answer.status in range(200, 300) and isinstance(answer.body, dict):
+        return answer.body
+    text = f"could not read {what}: Dotdigital answers {answer.status} {answer.code}".rstrip()
+    if answer.status in {0, 429} or answer.status in range(500, 600):
+        raise RetryLater(text)
+    raise Stop(text)
+
+
 def _pages(client: DotdigitalClient, operation: Operation, path: str, query: Json) -> Iterator[Json]:
     marker: str | None = None
     while True:
@@ -63,12 +111,9 @@ def _page(client: DotdigitalClient, operation: Operation, path: str, query: Json
     while True:
         tries += 1
         answer = client.call_when_allowed(operation, "GET", path, params=query)
-        if answer.status in range(200, 300) and isinstance(answer.body, dict):
-            return answer.body
-        transient = answer.status in {0, 429} or answer.status in range(500, 600)
-        text = f"could not read {path}: Dotdigital answers {answer.status} {answer.code}".rstrip()
-        if not transient:
-            raise Stop(text)
-        if tries == _TRIES:
-            raise RetryLater(text)
+        try:
+            return _body(answer, path)
+        except RetryLater:
+            if tries == _TRIES:
+                raise
         client.pause(2.0**tries)
