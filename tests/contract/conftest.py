@@ -26,9 +26,11 @@ from estarsync_runtime.dotdigital.provisioning import provision
 from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeClock, FakeProducer, Written
-from loader.batches import Batch, Spooler
+from loader.batches import Spooler
+from loader.calls import Job
 from loader.control import Control
 from loader.engine import Engine
+from loader.errands import Errands
 from loader.gate import Gate
 from loader.intake import Intake
 from loader.lanes import Lanes
@@ -54,12 +56,12 @@ class InlineCalls:
 
     def __init__(self) -> None:
         self.held = False
-        self._done: list[tuple[Batch, Answer]] = []
+        self._done: list[tuple[Job, Answer]] = []
 
-    def start(self, batch: Batch, call: Callable[[], Answer]) -> None:
-        self._done.append((batch, call()))
+    def start(self, job: Job, call: Callable[[], Answer]) -> None:
+        self._done.append((job, call()))
 
-    def answers(self) -> Iterator[tuple[Batch, Answer]]:
+    def answers(self) -> Iterator[tuple[Job, Answer]]:
         while self._done and not self.held:
             yield self._done.pop(0)
 
@@ -208,7 +210,19 @@ class Rig:
             Spooler(self.folder, account, self.codec, self.settings.loader_batch_bytes),
             ledger,
             settlement,
-            Gate(self.table, ledger, self.metrics),
+            Gate(self.table, ledger, self.metrics, self.people.words.blocked),
+            Errands(
+                self.table,
+                ledger,
+                self.codec,
+                self.client,
+                self.calls,
+                self.lanes,
+                account.orders_collection,
+                self.clock,
+                self.metrics,
+                self._new_id,
+            ),
             self.client,
             self.calls,
             self.lanes,
@@ -220,7 +234,8 @@ class Rig:
             assert state is not None
             self.table.settle(entity, key, state)
         self.engine.adopt(*open_batches(self._rows(IMPORTS)))
-        intake = Intake(self.settings, self.table, self.codec, ledger, self.metrics)
+        blocked = self.people.words.blocked
+        intake = Intake(self.settings, self.table, self.codec, ledger, self.metrics, blocked)
         self.topics.seek(self.producer.offsets)
         places = [(name, 0) for name in self.topics.log]
         words, archive = self.people.words, Archive(self.topics, self.producer, self.settings)
@@ -335,7 +350,7 @@ class Rig:
         fields: dict[str, Any] = {name: more.pop(name, None) for name in DATA_FIELDS}
         document: dict[str, Any] = {
             "email": email,
-            "renamed_from": None,
+            "renamed_from": more.pop("renamed_from", None),
             "data_fields": fields,
             "omitted": [],
         }

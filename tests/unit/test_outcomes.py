@@ -76,6 +76,15 @@ def test_open_jobs_are_told_from_the_quota(code, open_jobs):
         (Call.DELETE, 413, "", Next.STOP),
         (Call.STATUS, 404, "contacts:importNotFound", Next.VANISHED),
         (Call.DELETE, 404, "insightData:recordNotFound", Next.DONE),
+        (Call.FIND_CONTACT, 200, "", Next.DONE),
+        (Call.FIND_CONTACT, 404, "contacts:contactNotFound", Next.VANISHED),
+        (Call.FIND_CONTACT, 400, "contacts:invalidId", Next.REFUSED),
+        (Call.RENAME_CONTACT, 200, "", Next.DONE),
+        (Call.RENAME_CONTACT, 409, "contacts:idAlreadyExists", Next.REFUSED),
+        (Call.RENAME_CONTACT, 400, USED_UP, Next.WAIT_HOUR),
+        (Call.DELETE_CONTACT, 404, "contacts:contactNotFound", Next.VANISHED),
+        (Call.DELETE_CONTACT, 400, "contacts:invalidContactStatus", Next.REFUSED),
+        (Call.DELETE_CONTACT, 403, "", Next.STOP),
         (Call.IMPORT, 404, "", Next.STOP),
         (Call.IMPORT, 401, "", Next.STOP),
         (Call.IMPORT, 403, "", Next.STOP),
@@ -94,6 +103,8 @@ def test_a_gateways_error_may_hide_an_accepted_call(status):
     assert next_step(Call.IMPORT, status, "", sent=True) is Next.LOST
     assert next_step(Call.DELETE, status, "", sent=True) is Next.LOST
     assert next_step(Call.STATUS, status, "", sent=True) is Next.RETRY
+    assert next_step(Call.FIND_CONTACT, status, "", sent=True) is Next.RETRY
+    assert next_step(Call.RENAME_CONTACT, status, "", sent=True) is Next.LOST
 
 
 def test_no_answer_is_a_lost_one_only_where_the_request_may_have_left():

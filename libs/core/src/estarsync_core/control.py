@@ -228,10 +228,14 @@ class Blocked:
 
     Args:
         hashes: those known so far.
+
+    Attributes:
+        additions: how often one was added: who keeps records looks through them when this changes.
     """
 
     def __init__(self, hashes: Iterable[str] = ()) -> None:
         self._hashes = set(hashes)
+        self.additions = len(self._hashes)
 
     def __contains__(self, email: object) -> bool:
         """Whether this canonical e-mail is blocked; what is no e-mail is not."""
@@ -249,6 +253,7 @@ class Blocked:
     def add(self, digest: str) -> None:
         """Block one more."""
         self._hashes.add(digest)
+        self.additions += 1
 
     def discard(self, digest: str) -> None:
         """Lift one."""

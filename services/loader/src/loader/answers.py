@@ -107,7 +107,7 @@ class Answers:
                 self._try_again(batch, 0.0)
             case Next.BISECT | Next.SPLIT:
                 self._divide(batch, answer.code or ("too_large" if step is Next.SPLIT else "bad_request"))
-            case Next.STOP | Next.VANISHED:
+            case Next.STOP | Next.VANISHED | Next.REFUSED:
                 self._hold(batch, "unknown_answer", f"{answer.status} {answer.code} to {batch.operation}")
                 self._try_again(batch, 0.0)
             case _:

@@ -30,6 +30,7 @@ from loader.batches import Spooler
 from loader.calls import ThreadedCalls
 from loader.control import Control
 from loader.engine import Engine
+from loader.errands import Errands
 from loader.gate import Gate
 from loader.intake import Intake
 from loader.lanes import Lanes
@@ -139,7 +140,19 @@ def lead(
             Spooler(standby.folder, standby.account, codec, settings.loader_batch_bytes),
             ledger,
             settlement,
-            Gate(table, ledger, metrics),
+            Gate(table, ledger, metrics, reader.words.blocked),
+            Errands(
+                table,
+                ledger,
+                codec,
+                client,
+                calls,
+                lanes,
+                standby.account.orders_collection,
+                clock,
+                metrics,
+                uuid4,
+            ),
             client,
             calls,
             lanes,
@@ -149,7 +162,7 @@ def lead(
         )
         stack.callback(engine.close)
         engine.adopt(*open_batches(rows_of(read_topics(settings, [settings.topic(IMPORTS)]))))
-        intake = Intake(settings, table, codec, ledger, metrics)
+        intake = Intake(settings, table, codec, ledger, metrics, reader.words.blocked)
         places: list[Place] = [(each.topic, each.partition) for each in read.partitions]
         archive = KafkaArchive(settings)
         names = {entity: settings.topic(typed_topic(entity)) for entity in Entity}

@@ -200,7 +200,7 @@ class Spooler:
         document = self._codec.decode(record.entity, record.payload)
         if record.entity is Entity.CONTACTS:
             return contact_entry(document, self._account.list_id)
-        return insight_record(record.entity, document)
+        return insight_record(record.entity, document, record.email)
 
     def _path(self, kind: Kind, first: Pending) -> str:
         if kind is Kind.IMPORT:

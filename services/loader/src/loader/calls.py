@@ -6,17 +6,25 @@ from threading import Thread
 from typing import Protocol
 
 from estarsync_runtime.dotdigital.client import Answer
-from loader.batches import Batch
+
+
+class Job(Protocol):
+    """What a call is for: a batch, or an errand."""
+
+    @property
+    def id(self) -> str:
+        """Ours."""
+        ...
 
 
 class Calls(Protocol):
     """Runs calls and hands their answers back."""
 
-    def start(self, batch: Batch, call: Callable[[], Answer]) -> None:
-        """Run a batch's call soon; doesn't block."""
+    def start(self, job: Job, call: Callable[[], Answer]) -> None:
+        """Run a job's call soon; doesn't block."""
         ...
 
-    def answers(self) -> Iterator[tuple[Batch, Answer]]:
+    def answers(self) -> Iterator[tuple[Job, Answer]]:
         """The answers that have come; raises what a call raised."""
         ...
 
@@ -29,28 +37,28 @@ class ThreadedCalls:
     """
 
     def __init__(self, threads: int) -> None:
-        self._todo: SimpleQueue[tuple[Batch, Callable[[], Answer]] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[Batch, Answer | BaseException]] = SimpleQueue()
+        self._todo: SimpleQueue[tuple[Job, Callable[[], Answer]] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Job, Answer | BaseException]] = SimpleQueue()
         self._threads = [
             Thread(target=self._work, name=f"dotdigital-{number}", daemon=True) for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
-    def start(self, batch: Batch, call: Callable[[], Answer]) -> None:
-        """Run a batch's call soon; doesn't block."""
-        self._todo.put((batch, call))
+    def start(self, job: Job, call: Callable[[], Answer]) -> None:
+        """Run a job's call soon; doesn't block."""
+        self._todo.put((job, call))
 
-    def answers(self) -> Iterator[tuple[Batch, Answer]]:
+    def answers(self) -> Iterator[tuple[Job, Answer]]:
         """The answers that have come; raises what a call raised."""
         while True:
             try:
-                batch, answer = self._done.get_nowait()
+                job, answer = self._done.get_nowait()
             except Empty:
                 return
             if isinstance(answer, BaseException):
                 raise answer
-            yield batch, answer
+            yield job, answer
 
     def close(self) -> None:
         """Let the threads end once they are idle; doesn't wait for them."""
@@ -58,9 +66,9 @@ class ThreadedCalls:
             self._todo.put(None)
 
     def _work(self) -> None:
-        while (job := self._todo.get()) is not None:
-            batch, call = job
+        while (todo := self._todo.get()) is not None:
+            job, call = todo
             try:
-                self._done.put((batch, call()))
+                self._done.put((job, call()))
             except BaseException as error:  # noqa: BLE001 - a thread's outermost edge: the main loop raises it
-                self._done.put((batch, error))
+                self._done.put((job, error))

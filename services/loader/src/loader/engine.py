@@ -22,6 +22,7 @@ from estarsync_runtime.metrics import Metrics
 from loader.answers import Answers
 from loader.batches import Batch, Kind, Spooler, State
 from loader.calls import Calls
+from loader.errands import Errand, Errands
 from loader.gate import Gate
 from loader.lanes import Lanes
 from loader.ledger import Ledger
@@ -46,6 +47,7 @@ class Engine:
         ledger: where intents and fates are written.
         settlement: applies reports.
         gate: looks after orders that wait for their contact.
+        errands: calls for one record alone.
         client: Dotdigital.
         calls: runs the calls.
         lanes: what may be sent.
@@ -62,6 +64,7 @@ class Engine:
         ledger: Ledger,
         settlement: Settlement,
         gate: Gate,
+        errands: Errands,
         client: DotdigitalClient,
         calls: Calls,
         lanes: Lanes,
@@ -74,6 +77,7 @@ class Engine:
         self._spooler = spooler
         self._ledger = ledger
         self._gate = gate
+        self._errands = errands
         self._client = client
         self._calls = calls
         self._lanes = lanes
@@ -91,13 +95,13 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether no batch is open."""
-        return not self._batches
+        """Whether no batch is open, and no errand under way."""
+        return not self._batches and self._errands.idle
 
     @property
     def calling(self) -> bool:
         """Whether a call is out whose answer says what Dotdigital has accepted."""
-        return any(batch.state is State.SENDING for batch in self._batches.values())
+        return self._errands.calling or any(batch.state is State.SENDING for batch in self._batches.values())
 
     def adopt(self, batches: Sequence[Batch], longest_import: float) -> None:
         """Take over the batches that the last loader left open: their keys stay fenced until they are over.
@@ -138,6 +142,7 @@ class Engine:
                 self._advance(batch)
         if contacts_read:
             self._gate.step()
+            self._errands.step()
         self._open_next(now)
         if now >= self._show_due:
             self._show_due = now + _SHOW_SECONDS
@@ -145,8 +150,11 @@ class Engine:
 
     def handle_answers(self) -> None:
         """Handle the answers that have come."""
-        for batch, answer in self._calls.answers():
-            self._answers.take(batch, answer)
+        for job, answer in self._calls.answers():
+            if isinstance(job, Errand):
+                self._errands.take(job, answer)
+            elif isinstance(job, Batch):
+                self._answers.take(job, answer)
 
     def close(self) -> None:
         """Give the disk space of the bodies back; nothing may follow."""

@@ -9,6 +9,7 @@ from collections import Counter
 
 import structlog
 
+from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity, Lane
 from estarsync_core.errors import InvalidRecord
 from estarsync_runtime.metrics import Metrics
@@ -27,18 +28,24 @@ class Gate:
         table: where they wait.
         ledger: where refused ones are written.
         metrics: where fates are counted.
+        blocked: e-mails that were erased; nothing of theirs is sent.
     """
 
-    def __init__(self, table: Table, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(self, table: Table, ledger: Ledger, metrics: Metrics, blocked: Blocked) -> None:
         self._table = table
         self._ledger = ledger
         self._metrics = metrics
+        self._blocked = blocked
+        self._blocked_seen = 0
 
     def step(self) -> None:
         """Do what can be done for some of them; to be called when all contacts in Kafka have been read.
 
         Blocks for a Kafka transaction where orders are refused.
         """
+        if self._blocked.additions != self._blocked_seen:
+            self._blocked_seen = self._blocked.additions
+            self._drop_blocked()
         emails = self._table.unsure(_AT_ONCE)
         if not emails:
             return
@@ -53,6 +60,18 @@ class Gate:
         if counts:
             self._metrics.delivered.labels(Entity.ORDERS, Outcome.DEAD_LETTER).inc(counts["orders_refused"])
             _log.info("guests", **counts)
+
+    def _drop_blocked(self) -> None:
+        """Forget what waits of a shopper who is to be forgotten, and was not yet when it came."""
+        found = [each for each in self._table.people() if each.email in self._blocked]
+        with self._table.transaction():
+            for each in found:
+                self._table.drop(each.entity, each.key)
+        for each in found:
+            if not each.bare:
+                self._metrics.delivered.labels(each.entity, "blocked").inc()
+        if found:
+            _log.info("blocked", records=len(found))
 
     def _look_at(self, email: str, entries: list[Entry], counts: Counter[str]) -> None:
         state = self._table.state(Entity.CONTACTS, email)

@@ -1,7 +1,7 @@
 """From the typed topics into the pending table, as fast as they come: reading never waits for delivery."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import structlog
@@ -18,8 +18,8 @@ from estarsync_runtime.kafka.messages import headers_of
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
 from loader.batches import content_hash
-from loader.ledger import Entry, Ledger, Place, packed_headers
-from loader.records import KeyState, Outcome, Pending, refused
+from loader.ledger import Ledger, Place, packed_headers
+from loader.records import KeyState, Outcome, Pending, Settled, refused
 from loader.table import Table
 
 _UNKNOWN = Version(-1, -1)
@@ -50,23 +50,29 @@ class Intake:
         codec: to read them.
         ledger: makes the dead letters of records that can't be read.
         metrics: where fates are counted.
+        blocked: e-mails that were erased; nothing of theirs is sent.
     """
 
     def __init__(
-        self, settings: KafkaSettings, table: Table, codec: AvroCodec, ledger: Ledger, metrics: Metrics
+        self,
+        settings: KafkaSettings,
+        table: Table,
+        codec: AvroCodec,
+        ledger: Ledger,
+        metrics: Metrics,
+        blocked: Container[object] = (),
     ) -> None:
         self._entities = {settings.topic(typed_topic(entity)): entity for entity in Entity}
         self._table = table
         self._codec = codec
         self._ledger = ledger
         self._metrics = metrics
+        self._blocked = blocked
         self._at_end: set[Place] = set()
         self._untaken: deque[Message] = deque()
         self._offered = 0
         self.positions: dict[Place, int] = {}
         """How far each partition was read."""
-        self.outbox: list[Entry] = []
-        """Dead letters to be written with the next commit of offsets, never after it."""
 
     def contacts_read(self, partitions: Sequence[Place]) -> bool:
         """Whether everything that stands in the contacts topic has been read."""
@@ -155,7 +161,7 @@ class Intake:
         )
         record, reason, trouble = self._record(original)
         if trouble is not None:
-            self.outbox.append(self._ledger.dead_letter(record, trouble, original.key()))
+            self._ledger.outbox.append(self._ledger.dead_letter(record, trouble, original.key()))
             self._count(record.entity, "dead_letter")
             return None
         settled = self._table.state(record.entity, record.key).settled
@@ -177,8 +183,8 @@ class Intake:
         again = replace(record, lane=Lane.BULK, again=True)
         if record.tombstone:
             self._remove(again, reason, state)
-        else:
-            self._table.put(again, waits=self._waits(record))
+        elif not self._is_blocked(again):
+            self._offer(again, state)
         self._offered += self._table.get(record.entity, record.key) is not None
 
     def _take_one(self, message: Message) -> None:
@@ -192,12 +198,12 @@ class Intake:
         """A record, as far as it can be read, and why it can't be used."""
         entity = self._entities[message.topic() or ""]
         headers = headers_of(message)
-        key, version, lane, reason, email = "", _UNKNOWN, Lane.BULK, None, None
+        key, version, lane, reason, email, origin = "", _UNKNOWN, Lane.BULK, None, None, None
         trouble: InvalidRecord | None = None
         try:
             key = _key(message.key())
             version, lane, reason = version_of(headers)
-            email = self._email(entity, key, message.value())
+            email, origin = self._people(entity, key, message.value())
         except InvalidRecord as error:
             if error.code in _NEWER:
                 raise Stop(_NEWER[error.code]) from error
@@ -213,27 +219,30 @@ class Intake:
             topic=message.topic(),
             partition=message.partition() or 0,
             offset=message.offset() or 0,
+            origin=origin,
         )
         return record, reason, trouble
 
-    def _email(self, entity: Entity, key: str, payload: bytes | None) -> str | None:
-        """An order's e-mail.
+    def _people(self, entity: Entity, key: str, payload: bytes | None) -> tuple[str | None, str | None]:
+        """An order's contact, and the e-mail that a contact had before.
 
         Raises:
             InvalidRecord: the payload can't be read, or is another key's.
         """
         if payload is None:
-            return None
+            return None, None
         document = self._codec.decode(entity, payload)
         if document[_ID[entity]] != key:
             raise InvalidRecord("key", "mismatch")
-        return str(document["email"]) if entity is Entity.ORDERS else None
+        if entity is Entity.ORDERS:
+            return self._table.renamed_to(str(document["email"])), None
+        return None, document["renamed_from"] if entity is Entity.CONTACTS else None
 
     def _refuse(self, record: Pending, key: bytes | None, error: InvalidRecord) -> None:
         """Before it costs a call, a record that can't be read is a dead letter."""
         letter = self._ledger.dead_letter(record, error, key)
         if record.version == _UNKNOWN:
-            self.outbox.append(letter)
+            self._ledger.outbox.append(letter)
         else:
             before = self._table.state(record.entity, record.key).settled
             if before is not None and record.version <= before.version:
@@ -241,7 +250,7 @@ class Intake:
                 return
             state = refused(record, before)
             self._table.settle(record.entity, record.key, state)
-            self.outbox += [letter, self._ledger.settled(record.entity, record.key, state, None)]
+            self._ledger.outbox += [letter, self._ledger.settled(record.entity, record.key, state, None)]
         self._count(record.entity, "dead_letter")
         _log.warning("unreadable_record", entity=record.entity, field=error.field, code=error.code)
 
@@ -261,7 +270,14 @@ class Intake:
         if record.tombstone:
             self._remove(record, reason, state)
             return
+        if self._is_blocked(record):
+            self._table.drop(entity, key)
+            self._count(entity, "blocked")
+            return
         settled = state.settled
+        if settled is not None and settled.outcome is Outcome.RENAMED:
+            # Somebody has this address again: later orders under it are theirs.
+            self._remember(record, Settled(settled.version, "", Outcome.MISSING, None, there=False))
         same = (
             settled is not None
             and settled.outcome is Outcome.DELIVERED
@@ -271,22 +287,43 @@ class Intake:
             self._table.drop(entity, key)
             self._count(entity, "unchanged")
             return
-        self._table.put(record, waits=self._waits(record))
+        self._offer(record, state)
 
-    def _waits(self, record: Pending) -> bool:
-        """Whether it is an order whose contact is not there yet."""
-        if record.entity is not Entity.ORDERS:
-            return False
-        return not self._table.state(Entity.CONTACTS, record.email or "").there
+    def _is_blocked(self, record: Pending) -> bool:
+        """Whether it is of a shopper who was erased."""
+        return (record.key if record.entity is Entity.CONTACTS else record.email) in self._blocked
+
+    def _offer(self, record: Pending, state: KeyState) -> None:
+        """Put a record into the table, with what must come before it."""
+        waits = False
+        if record.entity is Entity.ORDERS:
+            owner = self._table.owner(Entity.ORDERS, record.key) if state.perhaps_there else None
+            if owner not in {None, record.email}:
+                record = replace(record, origin=owner)
+            waits = not self._table.state(Entity.CONTACTS, record.email or "").there
+        elif record.entity is Entity.CONTACTS and record.origin is None and state.waiting is not None:
+            before = self._table.get(Entity.CONTACTS, record.key)
+            if before is not None and before.origin is not None:
+                # Only the first record under a new e-mail says which one it had before, so offsets wait for that one.
+                record = replace(record, origin=before.origin, offset=before.offset, again=before.again)
+        self._table.put(record, waits=waits)
 
     def _remove(self, record: Pending, reason: Reason | None, state: KeyState) -> None:
         """What is not there needs no removal, and a contact is only ever deleted by an erasure."""
         entity, key = record.entity, record.key
-        if entity is Entity.CONTACTS or reason is Reason.RENAMED or not state.perhaps_there:
+        if entity is Entity.CONTACTS and reason is Reason.ERASED:
+            self._table.put(record)  # whatever we know of it: Dotdigital is asked
+        elif entity is Entity.CONTACTS or reason is Reason.RENAMED or not state.perhaps_there:
+            if entity is Entity.CONTACTS and state.perhaps_there:
+                self._remember(record, Settled(record.version, "", Outcome.KEPT, None, state.there))
             self._table.drop(entity, key)
             self._count(entity, "removed")
         else:
             self._table.put(replace(record, email=self._table.owner(entity, key)))
+
+    def _remember(self, record: Pending, state: Settled) -> None:
+        self._table.settle(record.entity, record.key, state)
+        self._ledger.outbox.append(self._ledger.settled(record.entity, record.key, state, None))
 
     def _count(self, entity: Entity, outcome: str) -> None:
         self._metrics.delivered.labels(entity, outcome).inc()

@@ -45,6 +45,25 @@ class Producer(Protocol):
         ...
 
 
+class Attempt(Protocol):
+    """A batch, or an errand."""
+
+    @property
+    def id(self) -> str:
+        """Ours."""
+        ...
+
+    @property
+    def entity(self) -> Entity:
+        """Whose records."""
+        ...
+
+    @property
+    def import_id(self) -> str | None:
+        """Dotdigital's, where there is one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One record to write, under a topic's declared name."""
@@ -80,6 +99,8 @@ class Ledger:
         self._clock = clock
         self._beat = beat
         self._written_at = clock.monotonic()
+        self.outbox: list[Entry] = []
+        """What comes before anything else that is written, and no later than the next offsets."""
 
     @property
     def age(self) -> float:
@@ -100,7 +121,7 @@ class Ledger:
             self._beat()
             try:
                 with self._producer.transaction():
-                    for entry in entries:
+                    for entry in (*self.outbox, *entries):
                         topic = self._settings.topic(entry.topic)
                         self._producer.produce(topic, entry.key, entry.value, entry.headers)
                     if positions:
@@ -112,6 +133,7 @@ class Ledger:
                 self._clock.sleep(_WAIT)
             else:
                 self._written_at = self._clock.monotonic()
+                self.outbox.clear()
                 return
 
     def intent(self, batch: Batch) -> Entry:
@@ -149,7 +171,12 @@ class Ledger:
         """What the loader says on the control topic."""
         return Entry(CONTROL, key.encode(), encode(word), [])
 
-    def attempt(self, batch: Batch, fence: Fence, outcome: str, code: str) -> Entry:
+    def errand(self, errand: Attempt, kind: str) -> Entry:
+        """That an errand's call is about to be made. Nothing is restored from it: an errand may be made again."""
+        value = {"state": "errand", "entity": errand.entity, "kind": kind, "at": self._now()}
+        return Entry(IMPORTS, errand.id.encode(), msgspec.json.encode(value), [])
+
+    def attempt(self, batch: Attempt, fence: Fence, outcome: str, code: str) -> Entry:
         """One attempt to deliver one record."""
         value = {
             "sequence": fence.version.sequence,

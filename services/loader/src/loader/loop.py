@@ -104,7 +104,7 @@ class Loop:
         self._read()
         self._control.step()
         self._engine.step(contacts_read=self._intake.contacts_read(self._partitions))
-        if self._clock.monotonic() >= self._commit_due or len(self._intake.outbox) > _MOST_LETTERS:
+        if self._clock.monotonic() >= self._commit_due or len(self._ledger.outbox) > _MOST_LETTERS:
             self.commit()
             self._commit_due = self._clock.monotonic() + _COMMIT_SECONDS
         self._positions.show()
@@ -139,10 +139,9 @@ class Loop:
         changed = {
             place: offset for place, offset in finished.items() if self._committed.get(place) != offset
         }
-        if not changed and not self._intake.outbox and self._ledger.age < _HEARTBEAT_SECONDS:
+        if not changed and not self._ledger.outbox and self._ledger.age < _HEARTBEAT_SECONDS:
             return
-        self._ledger.write(self._intake.outbox, changed or finished)
-        self._intake.outbox.clear()
+        self._ledger.write([], changed or finished)
         self._committed.update(changed)
         for place, offset in finished.items():
             self._positions.finished(place, offset)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from estarsync_core.entities import Entity, Lane, Version
 
@@ -14,6 +15,8 @@ class Outcome(StrEnum):
     REMOVED = "removed"
     MISSING = "missing"  # we took it for delivered, and Dotdigital does not know it
     UNSURE = "unsure"  # a report left open whether Dotdigital has it
+    RENAMED = "renamed"  # a contact that has another e-mail now: `Settled.email`
+    KEPT = "kept"  # a contact that the shop no longer has; only an erasure deletes one
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Pending:
         attempts: how often a report left its fate open.
         parked_at: since when its contact is unknown to Dotdigital, by the monotonic clock.
         again: whether it was settled before and is offered once more; the loader's offsets don't wait for it.
+        origin: the e-mail that this contact had before, or the contact under which Dotdigital holds this order now. An
+            errand sees to that first (see `errands`).
     """
 
     entity: Entity
@@ -44,6 +49,12 @@ class Pending:
     attempts: int = 0
     parked_at: float | None = None
     again: bool = False
+    origin: str | None = None
+
+    @property
+    def errand(self) -> bool:
+        """Whether a call of its own comes before its import, or in its place: an erasure."""
+        return self.origin is not None or (self.tombstone and self.entity is Entity.CONTACTS)
 
     @property
     def tombstone(self) -> bool:
@@ -51,8 +62,19 @@ class Pending:
         return self.payload is None and not self.bare
 
 
+_OPEN = {Outcome.MISSING, Outcome.UNSURE, Outcome.RENAMED}
+
 BARE = Version(0, 0)
 """A bare contact's version: lower than any that comes from a topic."""
+
+
+class Person(NamedTuple):
+    """Whose a waiting record is."""
+
+    entity: Entity
+    key: str
+    email: str
+    bare: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +85,7 @@ class Settled:
         version: the highest version whose fate is known.
         hash: of the payload that was delivered; empty where that is not what Dotdigital holds.
         outcome: the fate of that version.
-        email: an order's contact.
+        email: an order's contact; the new e-mail of a contact that was renamed.
         there: whether Dotdigital holds the key, in this version or an older one.
     """
 
@@ -77,7 +99,7 @@ class Settled:
         """This state where `before` was known already: the version and its outcome never go back."""
         if before is None or before.version <= self.version:
             return self
-        outcome = self.outcome if before.outcome in {Outcome.MISSING, Outcome.UNSURE} else before.outcome
+        outcome = self.outcome if before.outcome in _OPEN else before.outcome
         return Settled(before.version, "", outcome, self.email, self.there)
 
 

@@ -181,7 +181,9 @@ class Settlement:
         removed = batch.kind is Kind.DELETE
         outcome = Outcome.REMOVED if removed else Outcome.DELIVERED
         content = "" if removed else fence.hash
-        state = Settled(fence.version, content, outcome, fence.email, not removed).after(case.state.settled)
+        # The contact may have been renamed meanwhile, and its orders went with it.
+        email = None if fence.email is None else self._table.renamed_to(fence.email)
+        state = Settled(fence.version, content, outcome, email, not removed).after(case.state.settled)
         self._write_down(case, state, entries)
         if case.latest:
             self._table.drop(batch.entity, fence.key)
@@ -226,7 +228,9 @@ class Settlement:
             return
         since = state.parked_at if state.parked_at is not None else now
         self._table.postpone(entity, key, now + _PARK_SECONDS, state.attempts, since)
-        if email is not None:
+        if email is not None and (now_called := self._table.renamed_to(email)) != email:
+            self._table.give_to(key, now_called)
+        elif email is not None:
             # Dotdigital does not know the contact, whatever we thought: it goes there again first.
             self._table.hold(key)
             before = self._table.state(Entity.CONTACTS, email).settled

@@ -12,12 +12,13 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
 
 from estarsync_core.entities import Entity, Lane, Version
-from loader.records import Fence, KeyState, Outcome, Pending, Settled
+from loader.records import Fence, KeyState, Outcome, Pending, Person, Settled
 
 _SCHEMA = """
 PRAGMA journal_mode = MEMORY;
@@ -26,17 +27,18 @@ PRAGMA cache_size = -8000;
 CREATE TABLE pending (
     id INTEGER PRIMARY KEY,
     entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, lane INTEGER,
-    waits INTEGER,           -- 1: an order whose contact is not there yet
+    waits INTEGER,           -- 1: an order whose contact is not there yet; 2: an errand comes first
     batch TEXT,              -- an open batch holds this key, in this version or an older one
     not_before REAL, attempts INTEGER, parked_at REAL,
     topic TEXT, part INTEGER, place INTEGER,
     again INTEGER,           -- 1: it was settled before and is offered once more
-    bare INTEGER, email TEXT, headers BLOB, payload BLOB,
+    bare INTEGER, email TEXT, origin TEXT, headers BLOB, payload BLOB,
     UNIQUE (entity, key)
 );
 CREATE INDEX ready ON pending (entity, lane, sequence, not_before) WHERE batch IS NULL AND waits = 0;
 CREATE INDEX held ON pending (batch) WHERE batch IS NOT NULL;
 CREATE INDEX waiting ON pending (email, lane) WHERE waits = 1;
+CREATE INDEX errands ON pending (lane, sequence) WHERE batch IS NULL AND waits = 2;
 CREATE INDEX places ON pending (topic, part, place) WHERE topic IS NOT NULL AND again = 0;
 CREATE INDEX again ON pending (entity, topic, part, place) WHERE again = 1;
 CREATE TABLE unsure (email TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -49,6 +51,7 @@ CREATE TABLE settled (
     entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, hash TEXT, outcome TEXT, email TEXT, there INTEGER,
     PRIMARY KEY (entity, key)
 ) WITHOUT ROWID;
+CREATE INDEX owned ON settled (email) WHERE entity = 'orders' AND email IS NOT NULL;
 CREATE TABLE counts (entity TEXT, lane INTEGER, records INTEGER, PRIMARY KEY (entity, lane)) WITHOUT ROWID;
 CREATE TRIGGER came AFTER INSERT ON pending BEGIN
     INSERT INTO counts VALUES (new.entity, new.lane, 1)
@@ -63,15 +66,15 @@ CREATE TRIGGER moved AFTER UPDATE OF lane ON pending WHEN new.lane <> old.lane B
         ON CONFLICT DO UPDATE SET records = records + 1;
 END;
 """
-_COLUMNS = "entity, key, sequence, revision, lane, payload, bare, email, headers, topic, part, place, attempts, parked_at, again"
+_COLUMNS = "entity, key, sequence, revision, lane, payload, bare, email, headers, topic, part, place, attempts, parked_at, again, origin"
 _PUT = f"""
 INSERT INTO pending ({_COLUMNS}, waits, not_before, batch)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,(SELECT batch FROM fences WHERE entity = ?1 AND key = ?2))
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,(SELECT batch FROM fences WHERE entity = ?1 AND key = ?2))
 ON CONFLICT (entity, key) DO UPDATE SET
     sequence = excluded.sequence, revision = excluded.revision, lane = min(lane, excluded.lane),
     payload = excluded.payload, bare = excluded.bare, email = excluded.email, headers = excluded.headers,
     topic = excluded.topic, part = excluded.part, place = excluded.place, attempts = excluded.attempts,
-    parked_at = excluded.parked_at, again = excluded.again, waits = excluded.waits, not_before = 0, batch = excluded.batch
+    parked_at = excluded.parked_at, again = excluded.again, origin = excluded.origin, waits = excluded.waits, not_before = 0, batch = excluded.batch
 """
 _STATE = """
 SELECT p.sequence, p.revision, p.bare, p.attempts, p.parked_at, f.sequence, f.revision,
@@ -139,7 +142,7 @@ class Table:
             record.entity, record.key, record.version.sequence, record.version.revision,
             _LANES.index(record.lane), record.payload, record.bare, record.email, record.headers,
             record.topic, record.partition, record.offset, record.attempts, record.parked_at,
-            record.again, waits,
+            record.again, record.origin, 2 if record.errand else waits,
         )  # fmt: skip
         self._db.execute(_PUT, values)
         if waits:
@@ -239,6 +242,82 @@ class Table:
         """The contact is there: its orders may go."""
         self._db.execute("UPDATE pending SET waits = 0 WHERE email = ? AND waits = 1", (email,))
 
+    def errands(self, limit: int) -> list[Pending]:
+        """Records that need a call of their own, the most urgent first; no open batch holds their keys."""
+        query = f"SELECT {_COLUMNS} FROM pending WHERE batch IS NULL AND waits = 2 ORDER BY lane, sequence LIMIT ?"
+        return [_pending(row) for row in self._db.execute(query, (limit,))]
+
+    def errand_done(self, record: Pending, *, waits: bool) -> None:
+        """Nothing stands before this key's import any more.
+
+        Args:
+            record: as the errand knew it; a newer version with the same origin is free, too.
+            waits: whether it is an order whose contact is not there yet.
+        """
+        self._db.execute(
+            "UPDATE pending SET origin = NULL, waits = ? WHERE entity = ? AND key = ? AND origin = ?",
+            (waits, record.entity, record.key, record.origin),
+        )
+        if waits:
+            self._doubt(record.email or "")
+
+    def people(self) -> Iterator[Person]:
+        """Whose the waiting contacts and orders are, deletions and those in flight left out."""
+        query = (
+            "SELECT entity, key, coalesce(email, key), bare FROM pending"
+            " WHERE entity IN ('contacts', 'orders') AND batch IS NULL AND (payload IS NOT NULL OR bare)"
+        )
+        for entity, key, email, bare in self._db.execute(query):
+            yield Person(Entity(entity), key, email, bool(bare))
+
+    def fenced(self, entity: Entity, key: str) -> bool:
+        """Whether an open batch, or an errand, holds a key."""
+        query = "SELECT 1 FROM fences WHERE entity = ? AND key = ?"
+        return self._db.execute(query, (entity, key)).fetchone() is not None
+
+    def orders_in_flight(self, email: str) -> bool:
+        """Whether an open batch holds an order of this contact."""
+        query = "SELECT 1 FROM fences WHERE entity = ? AND email = ? LIMIT 1"
+        return self._db.execute(query, (Entity.ORDERS, email)).fetchone() is not None
+
+    def orders_of(self, email: str) -> dict[str, Settled]:
+        """The settled states of the orders that belong to a contact."""
+        query = (
+            "SELECT key, sequence, revision, hash, outcome, email, there FROM settled"
+            " WHERE entity = 'orders' AND email = ?"
+        )
+        return {key: _settled(tuple(row)) for key, *row in self._db.execute(query, (email,))}
+
+    def renamed_to(self, email: str) -> str:
+        """The e-mail that a contact has now: its own, unless it was renamed."""
+        query = "SELECT email FROM settled WHERE entity = ? AND key = ? AND outcome = ? AND email IS NOT NULL"
+        seen = {email}
+        while row := self._db.execute(query, (Entity.CONTACTS, email, Outcome.RENAMED)).fetchone():
+            if row[0] in seen:
+                break  # there and back again: the last word is in the shop's own records
+            email = row[0]
+            seen.add(email)
+        return email
+
+    def pass_on(self, old: str, new: str) -> dict[str, Settled]:
+        """A contact was renamed, and its orders went with it; gives the settled states that changed."""
+        found = {key: replace(state, email=new) for key, state in self.orders_of(old).items()}
+        for key, state in found.items():
+            self.settle(Entity.ORDERS, key, state)
+            self._db.execute(
+                "UPDATE pending SET email = CASE email WHEN ?1 THEN ?2 ELSE email END,"
+                " origin = CASE origin WHEN ?1 THEN ?2 ELSE origin END WHERE entity = ?3 AND key = ?4",
+                (old, new, Entity.ORDERS, key),
+            )
+        self._db.execute("UPDATE pending SET email = ? WHERE email = ? AND waits = 1", (new, old))
+        return found
+
+    def give_to(self, order: str, email: str) -> None:
+        """A waiting order goes under this contact."""
+        self._db.execute(
+            "UPDATE pending SET email = ? WHERE entity = ? AND key = ?", (email, Entity.ORDERS, order)
+        )
+
     def waiting_orders(self, email: str) -> list[str]:
         """The keys of the orders that wait for a contact, the most urgent first."""
         query = "SELECT key FROM pending WHERE email = ? AND waits = 1 ORDER BY lane"
@@ -278,7 +357,7 @@ class Table:
 
 def _pending(row: tuple[Any, ...]) -> Pending:
     entity, key, sequence, revision, lane, payload, bare, *rest = row
-    rest[-1] = bool(rest[-1])
+    rest[-2] = bool(rest[-2])  # again
     return Pending(Entity(entity), key, Version(sequence, revision), _LANES[lane], payload, bool(bare), *rest)
 
 

@@ -17,6 +17,12 @@ class Call(StrEnum):
     IMPORT = "import"
     STATUS = "status"
     DELETE = "delete"
+    FIND_CONTACT = "find_contact"
+    RENAME_CONTACT = "rename_contact"
+    DELETE_CONTACT = "delete_contact"
+
+
+_OF_ONE_CONTACT = frozenset({Call.FIND_CONTACT, Call.RENAME_CONTACT, Call.DELETE_CONTACT})
 
 
 class Next(StrEnum):
@@ -30,7 +36,10 @@ class Next(StrEnum):
     WAIT_SLOT = "wait_slot"  # too many imports are open
     BISECT = "bisect"  # one record spoils the whole batch
     SPLIT = "split"  # the body is too large
-    VANISHED = "vanished"  # the import is not known there
+    VANISHED = "vanished"  # the import, or the contact, is not known there
+    REFUSED = (
+        "refused"  # this contact alone, and for good: a suppressed one can't be deleted, an e-mail is taken
+    )
     STOP = "stop"  # a person must look
 
 
@@ -68,7 +77,7 @@ def too_many_open(code: str) -> bool:
     return _TOO_MANY_OPEN.search(code.replace("_", "")) is not None
 
 
-def next_step(  # noqa: C901, PLR0911 - it is a table
+def next_step(  # noqa: C901, PLR0911, PLR0912 - it is a table
     call: Call, status: int, code: str, *, sent: bool
 ) -> Next:
     """What to do after an answer.
@@ -85,7 +94,7 @@ def next_step(  # noqa: C901, PLR0911 - it is a table
         return Next.DONE
     if status >= _FIRST_SERVER_ERROR or status == _REQUEST_TIMEOUT:
         # A gateway's answer says nothing about what happened behind it.
-        return Next.RETRY if call is Call.STATUS else Next.LOST
+        return Next.RETRY if call in {Call.STATUS, Call.FIND_CONTACT} else Next.LOST
     match status:
         case 400 if code == _USED_UP:
             return Next.WAIT_HOUR
@@ -101,6 +110,10 @@ def next_step(  # noqa: C901, PLR0911 - it is a table
             return Next.VANISHED
         case 404 if call is Call.DELETE:
             return Next.DONE  # what is to be gone is gone
+        case 404 if call in _OF_ONE_CONTACT:
+            return Next.VANISHED
+        case 400 | 409 if call in _OF_ONE_CONTACT:
+            return Next.REFUSED
         case _:
             return Next.STOP
 

@@ -36,8 +36,18 @@ def bare_contact_entry(email: ContactEmail | str, list_id: int) -> Json:
     return {"matchIdentifier": "email", "identifiers": {"email": email}, "lists": [list_id]}
 
 
-def insight_record(entity: Entity, document: Mapping[str, Any]) -> Json:
+def renamed_entry(email: ContactEmail | str) -> Json:
+    """What a contact's new e-mail is written with: the identifier, and nothing else."""
+    return {"identifiers": {"email": email}}
+
+
+def insight_record(entity: Entity, document: Mapping[str, Any], contact: str | None = None) -> Json:
     """One record of an Insight import: a product's or an order's full document.
+
+    Args:
+        entity: products or orders.
+        document: a decoded typed record.
+        contact: the contact that an order belongs to, where that was renamed since.
 
     An order's empty parts are left out rather than sent as null or `{}`, since the first record fixes a key's
     type in its collection (API facts, 6.4); a product's nulls are sent, which clears them.
@@ -49,7 +59,7 @@ def insight_record(entity: Entity, document: Mapping[str, Any]) -> Json:
         }
     return {
         "key": record_key(document["id"]),
-        "contactIdentity": {"identifier": "email", "value": document["email"]},
+        "contactIdentity": {"identifier": "email", "value": contact or document["email"]},
         "json": _json(document),
     }
 

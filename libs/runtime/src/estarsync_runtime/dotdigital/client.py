@@ -33,13 +33,16 @@ Operation = Literal[
     "create_data_field",
     "create_list",
     "data_fields",
+    "delete_contact",
     "delete_order",
     "delete_products",
+    "find_contact",
     "insight_import",
     "insight_import_status",
     "insight_record",
     "insight_records",
     "lists",
+    "rename_contact",
 ]
 _TIERS: dict[Operation, str] = {
     # The published scopes in prose (API facts, 2.2); an answer's own X-RateLimit-Scope corrects them.
@@ -53,13 +56,16 @@ _TIERS: dict[Operation, str] = {
     "create_data_field": "mediumCallRate",
     "create_list": "mediumCallRate",
     "data_fields": "mediumCallRate",
+    "delete_contact": "mediumCallRate",
     "delete_order": "mediumCallRate",
     "delete_products": "lowCallRate",
+    "find_contact": "highCallRate",
     "insight_import": "lowCallRate",
     "insight_import_status": "highCallRate",
     "insight_record": "highCallRate",
     "insight_records": "lowCallRate",
     "lists": "mediumCallRate",
+    "rename_contact": "mediumCallRate",
 }
 _KNOWN_TIERS = frozenset(_TIERS.values())
 

@@ -1,0 +1,204 @@
+"""A shopper who is to be forgotten: deleted at Dotdigital, orders first, and never sent again."""
+
+import pytest
+
+from estarsync_core.control import Erasure, erased_key
+from estarsync_core.entities import Entity, Reason
+
+ERASED = Reason.ERASED
+WHO = "aroha@shop.example"
+CONTACT = f"/contacts/v3/email/{WHO}"
+
+
+def block(rig, email: str = WHO) -> None:
+    """Put an e-mail on the block-list, as `estarsync erase` does."""
+    rig.people.say(erased_key(email), Erasure("1", rig.clock.now()))
+    rig.turn_for(1.5)
+
+
+def deletions(rig) -> list[str]:
+    return [each.url.path for each in rig.requests if each.method == "DELETE"]
+
+
+def test_an_erased_contact_is_deleted_after_its_orders(rig):
+    rig.contact(WHO, FIRSTNAME="Aroha")
+    for number in range(3):
+        rig.order(f"O-{number}", WHO)
+    rig.order("O-9", "other@shop.example")
+    rig.run()
+    block(rig)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    for number in range(3):
+        rig.tombstone(Entity.ORDERS, f"O-{number}", ERASED)
+    rig.run()
+    assert rig.held(WHO) is None
+    assert [each.key for each in rig.box.account.collection("orders").rows] == ["O-9"]
+    assert deletions(rig)[-1] == CONTACT
+    assert len(deletions(rig)) == 4
+    assert rig.states()[f"contacts:{WHO}"]["outcome"] == "removed"
+    assert rig.attempts(Entity.CONTACTS, WHO) == [("delivered", ""), ("removed", "")]
+    assert rig.counted(Entity.CONTACTS) == {"delivered": 1, "bare_contact": 1, "removed": 1}
+    assert rig.violations == {}
+
+
+def test_an_erasure_does_not_wait_for_its_orders_tombstones(rig):
+    rig.contact(WHO)
+    rig.order("O-1", WHO)
+    rig.run()
+    block(rig)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    assert rig.held(WHO) is None
+    assert rig.states()["orders:O-1"]["outcome"] == "removed"
+    rig.tombstone(Entity.ORDERS, "O-1", ERASED)
+    before = len(rig.requests)
+    rig.run()
+    assert len(rig.requests) == before
+
+
+def test_an_erasure_is_asked_for_although_we_know_of_no_such_contact(rig):
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    assert deletions(rig) == [CONTACT]
+    assert rig.states()[f"contacts:{WHO}"]["there"] is False
+    rig.kill()
+    rig.producer.offsets.clear()
+    rig.kill()
+    rig.turn_for(5)
+    assert len(deletions(rig)) == 1
+
+
+def test_a_refusal_is_reported_with_its_code(rig):
+    rig.contact(WHO)
+    rig.run()
+    rig.held(WHO).email_status = "suppressed"
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    code = "contacts:invalidContactStatus"
+    assert rig.held(WHO) is not None
+    assert rig.attempts(Entity.CONTACTS, WHO)[-1] == ("dead_letter", code)
+    assert rig.dead_letters(Entity.CONTACTS) == {WHO: code}
+    assert rig.states()[f"contacts:{WHO}"]["there"] is True
+    assert rig.counted(Entity.CONTACTS) == {"delivered": 1, "dead_letter": 1}
+    rig.turn_for(2)
+    assert rig.producer.offsets["t.dotdigital.contacts.v1", 0] == 2
+
+
+def test_nothing_of_a_blocked_shopper_is_sent_and_no_bare_contact_comes_back(rig):
+    rig.contact(WHO)
+    rig.run()
+    block(rig)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    rig.contact(WHO, FIRSTNAME="Again")
+    rig.order("O-1", WHO)
+    rig.order("O-2", "Other@shop.example".lower())
+    rig.run()
+    assert rig.held(WHO) is None
+    assert rig.record("orders", "O-1") is None
+    assert rig.record("orders", "O-2") is not None
+    assert rig.counted(Entity.CONTACTS)["blocked"] == 1
+    assert rig.counted(Entity.ORDERS) == {"blocked": 1, "delivered": 1}
+    rig.turn_for(2)
+    assert rig.producer.offsets["t.dotdigital.orders.v1", 0] == 2
+    rig.kill()
+    rig.contact(WHO, FIRSTNAME="And again")
+    rig.run()
+    assert rig.held(WHO) is None
+
+
+def test_what_waits_already_is_forgotten_when_the_block_comes(rigs):
+    rig = rigs(loader_linger_seconds=600.0)
+    rig.contact(WHO, FIRSTNAME="Aroha")
+    rig.order("O-1", WHO)
+    rig.order("O-2", "guest@shop.example")
+    rig.turn_for(1)
+    block(rig)
+    block(rig, "guest@shop.example")
+    rig.turn_for(2)
+    assert rig.waiting == 0
+    assert rig.counted(Entity.CONTACTS) == {"blocked": 1}
+    assert rig.counted(Entity.ORDERS) == {"blocked": 2}
+    assert rig.box.account.contacts.find("email", WHO) is None
+
+
+def test_an_import_in_flight_is_undone_by_the_erasure(rigs):
+    rig = rigs({"import_seconds": 5.0})
+    rig.contact(WHO)
+    rig.order("O-1", "guest@shop.example")
+    rig.run(until=lambda: rig.bodies("/contacts/v3/import"))
+    block(rig)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    assert rig.held(WHO) is None
+    assert rig.violations == {}
+
+
+@pytest.mark.parametrize("answer", [(503, None), (0, None), (429, {"errorCode": "server:tooManyRequests"})])
+def test_a_failing_deletion_is_made_again(rig, answer):
+    rig.contact(WHO)
+    rig.run()
+    answers = iter([answer] * 3)
+    rig.answer(lambda request: next(answers, None) if request.method == "DELETE" else None)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run(300)
+    assert rig.held(WHO) is None
+    assert rig.counted(Entity.CONTACTS) == {"delivered": 1, "removed": 1}
+
+
+def test_an_answer_that_nobody_understands_stops_the_lane_and_a_person_releases_it(rig):
+    rig.contact(WHO)
+    rig.run()
+    rig.answer(lambda request: (418, None) if request.method == "DELETE" else None)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run(until=lambda: rig.lanes.stopped(Entity.CONTACTS))
+    sent = len(deletions(rig))
+    rig.turn_for(60)
+    assert len(deletions(rig)) == sent
+    rig.answer(lambda _: None)
+    rig.release(Entity.CONTACTS)
+    rig.run()
+    assert rig.held(WHO) is None
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_loader_killed_beside_the_deletion_finishes_it(rig, after):
+    rig.contact(WHO)
+    rig.order("O-1", WHO)
+    rig.run()
+
+    def killed(request):
+        if request.method == "DELETE" and request.url.path == CONTACT:
+            if after:
+                rig.box.handle(request)
+            raise Killed
+
+    rig.answer(killed)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    with pytest.raises(Killed):
+        rig.run()
+    rig.answer(lambda _: None)
+    rig.kill()
+    rig.run()
+    assert rig.held(WHO) is None
+    assert rig.record("orders", "O-1") is None
+    assert rig.states()[f"contacts:{WHO}"]["outcome"] == "removed"
+
+
+def test_one_who_comes_back_once_the_block_is_lifted_is_synced_again(rig):
+    rig.contact(WHO)
+    rig.run()
+    block(rig)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    rig.people.say(erased_key(WHO), None)
+    rig.turn_for(1.5)
+    rig.contact(WHO, FIRSTNAME="Back")
+    rig.order("O-1", WHO)
+    rig.run()
+    assert rig.held(WHO).fields["FIRSTNAME"] == "Back"
+    assert rig.record("orders", "O-1") is not None
