@@ -121,39 +121,41 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(port: int, host: str = HOST) -> socket.socket:
     # With the protocol named, asyncio turns Nagle's delay off: without, every answer waits 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen(128)
     except (OSError, OverflowError) as error:
         listener.close()
         raise ConfigurationError(
             [
-                f"can't listen on {HOST}:{port} ({error}): stop what uses the port, or ask for port 0, a free one"
+                f"can't listen on {host}:{port} ({error}): stop what uses the port, or ask for port 0, a free one"
             ]
         ) from error
     return listener
 
 
 def _url(listener: socket.socket) -> str:
-    return f"http://{HOST}:{listener.getsockname()[1]}"
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
 
 
-def serve(app: ASGIApp, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve on 127.0.0.1 until SIGINT or SIGTERM; blocks; for the main thread.
+def serve(app: ASGIApp, port: int, on_ready: Callable[[str], None], host: str = HOST) -> None:
+    """Serve until SIGINT or SIGTERM; blocks; for the main thread.
 
     Args:
         app: what to serve.
         port: 0 picks a free one.
         on_ready: called once with the base URL (no slash at the end) when requests are answered.
+        host: the address to listen on; inside a container that is every one.
 
     Raises:
         ConfigurationError: the port is in use or not allowed.
     """
-    listener = _listen(port)
+    listener = _listen(port, host)
     url = _url(listener)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises a signal again once it has stopped; a stop on request is not a failure.

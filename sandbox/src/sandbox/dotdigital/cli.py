@@ -8,6 +8,7 @@ import typer
 
 from estarsync_core.errors import ConfigurationError
 from estarsync_runtime.clock import SystemClock
+from sandbox.asgi import HOST
 from sandbox.dotdigital.options import PRESETS, Options
 from sandbox.dotdigital.server import serve_dotdigital
 
@@ -30,6 +31,8 @@ def dotdigital() -> None:
 
 @app.command()
 def serve(
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 inside a container.")] = HOST,
     port: Annotated[int, typer.Option(help="0 picks a free one.", min=0, max=65535)] = 0,
     seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
     limits: Annotated[
@@ -46,7 +49,7 @@ def serve(
         Path | None, typer.Option(help="Every line of the ledger goes here, as JSON lines.")
     ] = None,
 ) -> None:
-    """Serve on 127.0.0.1 until it is stopped (SIGINT, SIGTERM)."""
+    """Serve until it is stopped (SIGINT, SIGTERM)."""
     options = Options(
         username=username,
         password=password,
@@ -60,6 +63,7 @@ def serve(
             SystemClock(),
             seed=seed,
             port=port,
+            host=host,
             on_ready=lambda url: typer.echo(f"sandbox Dotdigital on {url}"),
         )
     except (ConfigurationError, OSError) as error:

@@ -4,15 +4,15 @@ import random
 from collections.abc import Callable
 
 from estarsync_core.clock import Clock
-from sandbox.asgi import asgi, serve
+from sandbox.asgi import HOST, asgi, serve
 from sandbox.dotdigital.handler import DotdigitalSandbox
 from sandbox.dotdigital.options import Options
 
 
 def serve_dotdigital(
-    options: Options, clock: Clock, *, seed: int, port: int, on_ready: Callable[[str], None]
+    options: Options, clock: Clock, *, seed: int, port: int, on_ready: Callable[[str], None], host: str = HOST
 ) -> None:
-    """Serve on 127.0.0.1 until SIGINT or SIGTERM; blocks.
+    """Serve until SIGINT or SIGTERM; blocks.
 
     Args:
         options: who it is and how it behaves.
@@ -20,6 +20,7 @@ def serve_dotdigital(
         seed: of everything that is random.
         port: 0 picks a free one.
         on_ready: called with the base URL.
+        host: the address to listen on.
 
     Raises:
         ConfigurationError: the port is in use or not allowed.
@@ -27,6 +28,6 @@ def serve_dotdigital(
     sandbox = DotdigitalSandbox(options, clock, random.Random(seed))
     try:
         # It guards its own state, so that a slow answer holds up nobody else.
-        serve(asgi(sandbox.handle, parallel=True), port, on_ready)
+        serve(asgi(sandbox.handle, parallel=True), port, on_ready, host)
     finally:
         sandbox.close()

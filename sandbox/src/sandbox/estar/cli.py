@@ -11,6 +11,7 @@ import typer
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.profile import load_profile
 from estarsync_runtime.clock import SystemClock
+from sandbox.asgi import HOST
 from sandbox.estar import profile_path
 from sandbox.estar.generate import DEFAULT_NOW, DEFAULT_SIZE, generate
 from sandbox.estar.retail import load_shop
@@ -37,6 +38,7 @@ def shop_zone() -> ZoneInfo:
 @app.command()
 def serve(
     *,
+    host: Annotated[str, typer.Option(help="the address to listen on; 0.0.0.0 inside a container")] = HOST,
     port: Annotated[int, typer.Option(help="0 picks a free one", min=0, max=65535)] = 0,
     size: Annotated[int, typer.Option(help="customers in the generated shop", min=1)] = DEFAULT_SIZE,
     seed: Annotated[int, typer.Option(help="the same seed gives the same shop")] = 1,
@@ -54,7 +56,7 @@ def serve(
         str | None, typer.Option(envvar="ESTAR_WEBHOOK_SECRET", help="the key that signs them")
     ] = None,
 ) -> None:
-    """Serve a shop on 127.0.0.1 until interrupted."""
+    """Serve a shop until interrupted."""
     if webhook_url and not webhook_secret:
         raise _refuse("--webhook-url needs a key to sign with: set ESTAR_WEBHOOK_SECRET")
     if returns and data is None:
@@ -65,7 +67,7 @@ def serve(
             target = Target(webhook_url, webhook_secret, client) if webhook_url and webhook_secret else None
             access = Access(username, password, token_seconds, token_calls)
             sandbox = ShopSandbox(shop, SystemClock(), access, target)
-            serve_shop(sandbox, port, lambda url: typer.echo(f"sandbox shop on {url}"))
+            serve_shop(sandbox, port, lambda url: typer.echo(f"sandbox shop on {url}"), host)
     except ConfigurationError as error:
         raise _refuse(str(error)) from error
 
