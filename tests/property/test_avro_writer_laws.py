@@ -8,10 +8,11 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from estarsync_core.entities import Entity
+from estarsync_core.mapping.result import Shared
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.avro_writer import compile_writer
 
@@ -76,6 +77,7 @@ def by_fastavro(kind: Any, document: object) -> bytes:
 
 
 @pytest.mark.parametrize("entity", Entity)
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a contact is large, and a machine may be busy
 @given(st.data())
 def test_the_bytes_are_fastavros(entity: Entity, data: st.DataObject) -> None:
     kind = schema(entity)
@@ -120,6 +122,42 @@ def test_other_shapes_too(document: dict[str, Any]) -> None:
 )
 def test_what_the_generator_does_not_know_it_leaves_alone(kind: Any) -> None:
     assert compile_writer(kind) is None
+
+
+LINE: dict[str, Any] = {"name": "Tee", "sku": "S", "price": -0.0, "qty": 1, "product_id": None}
+OTHER_LINE = {
+    "type": "record",
+    "name": "R",
+    "fields": [
+        {
+            "name": "lines",
+            "type": {
+                "type": "array",
+                "items": {"type": "record", "name": "L", "fields": [{"name": "qty", "type": "long"}]},
+            },
+        }
+    ],
+}
+
+
+@given(st.fixed_dictionaries({name: st.just(value) for name, value in LINE.items()} | {"name": TEXTS}))
+def test_a_shared_part_is_written_as_any_other_by_each_schema(line: dict[str, Any]) -> None:
+    shared = Shared(**line)
+    order = dict.fromkeys(("id", "email", "currency", "order_status"), "x") | {
+        "order_total": 1.0,
+        "order_subtotal": 1.0,
+        "discount_amount": 0.0,
+        "delivery_total": 0.0,
+        "purchase_date": datetime(2024, 1, 1, tzinfo=UTC),
+        "products": [shared, line, shared],
+    }
+    order |= dict.fromkeys(("delivery_method", "billing_address", "delivery_address"))
+    kind = schema(Entity.ORDERS)
+    other = compile_writer(OTHER_LINE)
+    assert other is not None
+    for _ in range(2):
+        assert CODEC.encode(Entity.ORDERS, order)[10:] == by_fastavro(kind, order)
+        assert other({"lines": [shared]}) == by_fastavro(OTHER_LINE, {"lines": [{"qty": 1}]})
 
 
 PRODUCT: dict[str, Any] = dict.fromkeys(("id", "sku", "status", "name", "currency", "url"), "x") | {

@@ -24,7 +24,9 @@ AUCKLAND = Times(ZoneInfo("Pacific/Auckland"), frozenset({date(1, 1, 1), date(19
 
 @pytest.mark.parametrize("nothing", [None, "", "  ", "\t\r\n", "\u200b\ufeff", "\x1f"])
 @pytest.mark.parametrize(
-    "parse", [clean, clean_title, boolean, money, quantity, AUCKLAND.instant, AUCKLAND.day]
+    "parse",
+    [clean, clean_title, boolean, money, quantity, AUCKLAND.instant, AUCKLAND.day],
+    ids=["clean", "clean_title", "boolean", "money", "quantity", "instant", "day"],
 )
 def test_four_kinds_of_nothing_are_none(parse: Parse, nothing: str | None) -> None:
     assert parse(nothing) is None

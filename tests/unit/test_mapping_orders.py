@@ -351,3 +351,10 @@ def test_countries_are_sent_as_the_profile_says() -> None:
     sent = document_of(mapped)
     assert sent["billing_address"]["billing_country"] == "New Zealand"
     assert sent["delivery_address"]["delivery_country"] == "New Zealand"
+
+
+def test_a_part_of_an_address_that_is_too_long_is_cut() -> None:
+    mapped = map_tree(order(Addresses=[{"Type": "Billing", "Street": "x" * 1200, "City": "Nelson"}]))
+    billing = document_of(mapped)["billing_address"]
+    assert (len(billing["billing_address_1"]), billing["billing_city"]) == (1000, "Nelson")
+    assert mapped.dropped == (("billing_address_1", "cut"),)

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, cast
@@ -52,6 +52,13 @@ class _Versions:
         self.newest: Any = by_header[self.own]
         self.write = compile_writer(newest) or self.write_any
         self.writers: dict[bytes, Any] = by_header
+
+    def encode(self, document: Document) -> bytes:
+        """A whole value: header and body."""
+        try:
+            return self.header + self.write(document)
+        except _UNUSUAL:
+            return self.header + self.write_any(document)
 
     def write_any(self, document: Document) -> bytes:
         """The body of any document that fits the newest schema, by fastavro."""
@@ -109,11 +116,11 @@ class AvroCodec:
         Raises:
             ValueError, TypeError: the document does not fit its schema, which is a mistake in the mapping.
         """
-        versions = self._versions[entity]
-        try:
-            return versions.header + versions.write(document)
-        except _UNUSUAL:
-            return versions.header + versions.write_any(document)
+        return self._versions[entity].encode(document)
+
+    def encoder(self, entity: Entity) -> Callable[[Document], bytes]:
+        """`encode` for one entity."""
+        return self._versions[entity].encode
 
     def decode(self, entity: Entity, data: bytes) -> Document:
         """The document in a value of the entity's typed topic, in the shape of the newest schema.

@@ -1,7 +1,8 @@
 """A writer made for one Avro schema: Python source generated from it at start, a third of fastavro's cost.
 
 The bytes are those of `fastavro.schemaless_writer`. The generated code knows the types that our schemas use, and
-only the plain form of each value; it raises for everything else, and the caller then lets fastavro decide.
+only the plain form of each value; it raises for everything else, and the caller then lets fastavro decide. What it
+has made of a `Shared` part of a document is kept with that part.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from itertools import count
 from struct import Struct
 from typing import Any
 
-from estarsync_core.mapping.result import Document
+from estarsync_core.mapping.result import Document, Shared
 
 Writer = Callable[[Document], bytes]
 """A document to its Avro body. Raises anything at all for a document that it can't write."""
@@ -34,7 +35,7 @@ def compile_writer(schema: Any) -> Writer | None:  # noqa: ANN401 - a schema is 
     except _Unsupported:
         return None
     lines = ["def write(document):", *source.lines, f"    return {_joined(parts)}"]
-    namespace = dict(_TOOLS) | source.packers
+    namespace = dict(_TOOLS) | source.packers | {"SCHEMA": object()}
     # The source holds nothing but our own code and the schema's field names, quoted.
     exec(compile("\n".join(lines), "<avro writer>", "exec"), namespace)  # noqa: S102 - as above
     writer: Writer = namespace["write"]
@@ -71,7 +72,9 @@ _TOOLS: dict[str, Any] = {
     "DAY": _EPOCH_DAY,
     "EPOCH": _EPOCH,
     "LENGTHS": [_varint(length) for length in range(_LENGTHS)],
+    "PRESENT": [_varint(1) + _varint(length) for length in range(_LENGTHS)],
     "SMALL": {number: _varint(number) for number in range(-_SMALL, _SMALL)},
+    "Shared": Shared,
     "date": date,
     "datetime": datetime,
     "join": b"".join,
@@ -141,6 +144,10 @@ class _Source:
         self._line(f"if {name} is None:", depth)
         self._line(f"{out} = b'\\0'", depth + 1)
         self._line("else:", depth)
+        if schema == "string":
+            self._line(f"{name} = {name}.encode()", depth + 1)
+            self._line(f"{out} = PRESENT[len({name})] + {name}", depth + 1)
+            return [out]
         parts = self._value(schema, name, depth + 1)
         self._line(f"{out} = {_joined([repr(_varint(1)), *parts])}", depth + 1)
         return [out]
@@ -152,8 +159,13 @@ class _Source:
         self._line(f"if {name}:", depth)
         self._line(f"{out} = [SMALL.get(len({name})) or varint(len({name}))]", depth + 1)
         self._line(f"for {item} in {name}:", depth + 1)
-        parts = self._value(items, item, depth + 2)
-        self._line(f"{out}.append({_joined(parts)})", depth + 2)
+        known = self._assign(f"{item}.encoded if type({item}) is Shared else None", depth + 2)
+        self._line(f"if {known} is None or {known}[0] is not SCHEMA:", depth + 2)
+        holder = self._assign(item, depth + 3)
+        parts = self._value(items, item, depth + 3)
+        self._line(f"{known} = SCHEMA, {_joined(parts)}", depth + 3)
+        self._line(f"if type({holder}) is Shared: {holder}.encoded = {known}", depth + 3)
+        self._line(f"{out}.append({known}[1])", depth + 2)
         self._line(f"{out}.append(b'\\0')", depth + 1)
         self._line(f"{out} = join({out})", depth + 1)
         return [out]

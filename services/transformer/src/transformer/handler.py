@@ -1,16 +1,18 @@
 """What becomes of one raw event: a payload, a tombstone, or a dead letter. No Kafka in here."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+
+import msgspec
 
 from estarsync_core.deadletters import Origin, dead_letter_headers
 from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.headers import RawHeaders
 from estarsync_core.mapping.mapper import Mapper
+from estarsync_core.mapping.result import Document, Mapped
 from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.avro import AvroCodec
-from transformer.heading import read_heading
+from transformer.heading import Headings
 
 SERVICE = "transformer"
 PAYLOAD = "payload"
@@ -20,7 +22,7 @@ DEAD_LETTER = "dead_letter"
 Headers = Iterable[tuple[str, bytes | None]]
 
 
-class RawEvent(NamedTuple):
+class RawEvent(msgspec.Struct, frozen=True, gc=False):
     """A record of a raw topic, and where it stood."""
 
     topic: str
@@ -31,7 +33,7 @@ class RawEvent(NamedTuple):
     headers: Headers
 
 
-class Output(NamedTuple):
+class Output(msgspec.Struct, frozen=True, gc=False):
     """The one record that a raw event becomes, and what the metrics say of it.
 
     `code` is the dead letter's reason; `dropped` are the mapping's (field, code) pairs.
@@ -47,52 +49,83 @@ class Output(NamedTuple):
     dropped: tuple[tuple[str, str], ...] = ()
 
 
+class _Route(msgspec.Struct, frozen=True):
+    """Everything that is the same for all events of an input topic."""
+
+    entity: Entity
+    output: str
+    headings: Headings
+    map: Callable[[str, bytes], Mapped]
+    encode: Callable[[Document], bytes]
+
+
 class Handler:
     """A pure function of a raw event.
 
     Args:
         mapper: from raw to payload.
-        codec: from payload to bytes.
+        codec: from payload to bytes, ready to write.
         prefix: of the topics on this cluster.
         instance: this process, for dead letters.
     """
 
     def __init__(self, mapper: Mapper, codec: AvroCodec, prefix: str, instance: str) -> None:
-        self._mapper = mapper
-        self._codec = codec
         self._instance = instance
-        self._entities = {f"{prefix}{raw_topic(entity)}": entity for entity in Entity}
-        self._outputs = {entity: f"{prefix}{typed_topic(entity)}" for entity in Entity}
+        self._routes = {
+            f"{prefix}{raw_topic(entity)}": _Route(
+                entity,
+                f"{prefix}{typed_topic(entity)}",
+                Headings(entity),
+                mapper.function(entity),
+                codec.encoder(entity),
+            )
+            for entity in Entity
+        }
 
     def handle(self, event: RawEvent) -> Output:
         """The record to write for a raw event; whatever is wrong with it becomes a dead letter."""
-        entity = self._entities[event.topic]
+        route = self._routes[event.topic]
         try:
-            return self._transform(entity, event)
+            return _transform(route, event.key, event.value, event.headers)
         except InvalidRecord as invalid:
             origin = Origin(
                 event.topic, event.partition, event.offset, SERVICE, self._instance, "map", __name__
             )
             headers = dead_letter_headers(event.headers, origin, invalid)
             return Output(
-                dlq_topic(event.topic), event.key, event.value, headers, entity, DEAD_LETTER, invalid.code
+                dlq_topic(event.topic),
+                event.key,
+                event.value,
+                headers,
+                route.entity,
+                DEAD_LETTER,
+                invalid.code,
             )
 
-    def _transform(self, entity: Entity, event: RawEvent) -> Output:
-        key, value = event.key, event.value
-        heading = read_heading(entity, event.headers)
-        if value is None:
-            if heading.reason is None:
-                raise InvalidRecord("headers", "no_reason")
-            _text(key)
-            return Output(self._outputs[entity], key, None, heading.typed(heading.reason), entity, TOMBSTONE)
-        mapped = self._mapper.record(entity, _text(key), value)
-        headers = heading.typed(mapped.reason)
-        document, dropped = mapped.document, mapped.dropped
-        if document is None:
-            return Output(self._outputs[entity], key, None, headers, entity, TOMBSTONE, "", dropped)
-        encoded = self._codec.encode(entity, document)
-        return Output(self._outputs[entity], key, encoded, headers, entity, PAYLOAD, "", dropped)
+
+def _transform(route: _Route, key: bytes | None, value: bytes | None, headers: Headers) -> Output:
+    sequence, form = route.headings.read(headers)
+    if value is None:
+        if form.reason is None:
+            raise InvalidRecord("headers", "no_reason")
+        _text(key)
+        return Output(route.output, key, None, form.with_sequence(sequence), route.entity, TOMBSTONE)
+    mapped = route.map(_text(key), value)
+    document = mapped.document
+    if mapped.reason is not form.reason:
+        form = form.with_reason(mapped.reason)
+    encoded = None if document is None else route.encode(document)
+    outcome = TOMBSTONE if document is None else PAYLOAD
+    return Output(
+        route.output,
+        key,
+        encoded,
+        form.with_sequence(sequence),
+        route.entity,
+        outcome,
+        "",
+        mapped.dropped,
+    )
 
 
 def _text(key: bytes | None) -> str:

@@ -4,21 +4,20 @@ All but the sequence is the same for every event of a page, so it is read and wr
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.headers import EventHeaders, RawHeaders
 from estarsync_core.mapping import MAPPING_REVISION
+from estarsync_core.mapping.fields import Memory
 
 _REMEMBERED = 1024
 _PLAIN_DIGITS = 18  # a number that is written so has no other form
 _ID, _SEQUENCE = "ce_id", "ce_sequence"
 
 
-class _Form:
+class Form:
     """The headers of all typed records that differ in their sequence only."""
 
     def __init__(
@@ -31,13 +30,13 @@ class _Form:
         names = [name for name, _ in self._pairs]
         self._id_at, self._sequence_at = names.index(_ID), names.index(_SEQUENCE)
         self._id = f"{entity}/".encode(), f"/{MAPPING_REVISION}".encode()
-        self._others: dict[Reason | None, _Form] = {reason: self}
+        self._others: dict[Reason | None, Form] = {reason: self}
 
-    def with_reason(self, reason: Reason | None) -> "_Form":
+    def with_reason(self, reason: Reason | None) -> "Form":
         """The same facts with another reason."""
         other = self._others.get(reason)
         if other is None:
-            other = self._others[reason] = _Form(*self.facts, reason)
+            other = self._others[reason] = Form(*self.facts, reason)
         return other
 
     def with_sequence(self, sequence: bytes) -> RawHeaders:
@@ -49,55 +48,40 @@ class _Form:
         return pairs
 
 
-@dataclass(slots=True)
-class Heading:
-    """What the headers of one raw event say."""
+class Headings:
+    """Reads the headers of an entity's raw events."""
 
-    sequence: bytes
-    form: _Form
+    def __init__(self, entity: Entity) -> None:
+        self._entity = entity
+        self._forms = Memory(self._form, _REMEMBERED)
 
-    @property
-    def reason(self) -> Reason | None:
-        """Why the raw event is a tombstone, where it says so."""
-        return self.form.reason
+    def read(self, headers: Iterable[tuple[str, bytes | None]]) -> tuple[bytes, Form]:
+        """An event's sequence as it is written, and the form of what it becomes, with the event's own reason.
 
-    def typed(self, reason: Reason | None) -> RawHeaders:
-        """The headers of what it becomes: with this reason, where that is a tombstone."""
-        return self.form.with_reason(reason).with_sequence(self.sequence)
+        Raises:
+            InvalidRecord: field `headers`, code `unreadable`, where one that is needed is missing or can't be read.
+        """
+        get = dict(headers).get
+        sequence = get(_SEQUENCE)
+        if not sequence:
+            raise InvalidRecord("headers", "unreadable")
+        form = self._forms[get("ce_lane"), get("ce_source"), get("ce_time"), get("ce_reason")]
+        if not sequence.isdigit() or sequence.startswith(b"0") or len(sequence) > _PLAIN_DIGITS:
+            try:
+                sequence = b"%d" % int(sequence)
+            except ValueError:
+                raise InvalidRecord("headers", "unreadable") from None
+        return sequence, form
 
-
-def read_heading(entity: Entity, headers: Iterable[tuple[str, bytes | None]]) -> Heading:
-    """Read a raw event's headers.
-
-    Raises:
-        InvalidRecord: field `headers`, code `unreadable`, where one that is needed is missing or can't be read.
-    """
-    found = dict(headers)
-    sequence = found.get(_SEQUENCE)
-    if not sequence:
-        raise InvalidRecord("headers", "unreadable")
-    form = _form(
-        entity, found.get("ce_lane"), found.get("ce_source"), found.get("ce_time"), found.get("ce_reason")
-    )
-    if not sequence.isdigit() or sequence.startswith(b"0") or len(sequence) > _PLAIN_DIGITS:
+    def _form(self, texts: tuple[bytes | None, bytes | None, bytes | None, bytes | None]) -> Form:
+        lane, source, time, reason = texts
+        if lane is None or source is None or time is None:
+            raise InvalidRecord("headers", "unreadable")
         try:
-            sequence = b"%d" % int(sequence)
+            facts = Lane(lane.decode()), source.decode(), datetime.fromisoformat(time.decode())
+            why = None if reason is None else Reason(reason.decode())
         except ValueError:
             raise InvalidRecord("headers", "unreadable") from None
-    return Heading(sequence, form)
-
-
-@lru_cache(_REMEMBERED)
-def _form(
-    entity: Entity, lane: bytes | None, source: bytes | None, time: bytes | None, reason: bytes | None
-) -> _Form:
-    if lane is None or source is None or time is None:
-        raise InvalidRecord("headers", "unreadable")
-    try:
-        facts = Lane(lane.decode()), source.decode(), datetime.fromisoformat(time.decode())
-        why = None if reason is None else Reason(reason.decode())
-    except ValueError:
-        raise InvalidRecord("headers", "unreadable") from None
-    if facts[2].tzinfo is None:
-        raise InvalidRecord("headers", "unreadable")
-    return _Form(entity, *facts, why)
+        if facts[2].tzinfo is None:
+            raise InvalidRecord("headers", "unreadable")
+        return Form(self._entity, *facts, why)

@@ -116,30 +116,41 @@ class Loop:
         if self._revoked:
             messages = self._without_revoked(messages)
         self._positions.read(messages)
+        del read
+        # Each is taken from the end and freed once it is mapped: its memory, still in the processor's cache, is the
+        # next one's.
+        messages.reverse()
         while messages:
+            begun: dict[Place, int] = {}
             try:
-                done = self._write(messages)
+                self._write(messages, begun)
             except RetryLater:
-                self._rewind(messages)
+                for message in reversed(messages):
+                    begun.setdefault(_place(message), message.offset() or 0)
+                self._seek(begun)
                 raise
-            messages = messages[done:]
         self._positions.show()
 
-    def _write(self, messages: Sequence[Message]) -> int:
-        """One transaction with as many of the messages as fit into its time; gives how many."""
+    def _write(self, messages: list[Message], first: dict[Place, int]) -> None:
+        """One transaction with as many of the messages as fit into its time, from the end of the list.
+
+        Args:
+            messages: what is to be written; what was taken is gone from it.
+            first: gets the first offset taken of each partition.
+        """
         tally = Tally()
         finished: dict[Place, int] = {}
-        done = records = 0
+        records = 0
         flood = self._flood.batch()
         handle, produce, now = self._handler.handle, self._producer.produce, self._clock.monotonic
         begun = now()
         with self._producer.transaction():
-            for message in messages:
-                if now() - begun > _MAPPING_SECONDS:
-                    break
-                done += 1
+            while messages and now() - begun <= _MAPPING_SECONDS:
+                message = messages.pop()
                 topic, partition = place = _place(message)
                 offset = message.offset() or 0
+                if place not in first:
+                    first[place] = offset
                 if message.error() is None:
                     records += 1
                     output = handle(
@@ -165,7 +176,6 @@ class Loop:
         self._committed.update(finished)
         for place, offset in finished.items():
             self._positions.finished(place, offset)
-        return done
 
     def _is_of_use(self, message: Message) -> bool:
         """Whether a message moves its partition's position: a record, or an end that was not committed yet.
@@ -186,13 +196,6 @@ class Loop:
             raise Stop(str(meaning))
         _log.warning("kafka_error", reason=str(meaning))
         return False
-
-    def _rewind(self, messages: Sequence[Message]) -> None:
-        """Read again what was not written, as far as its partitions are still ours."""
-        first: dict[Place, int] = {}
-        for message in messages:
-            first.setdefault(_place(message), message.offset() or 0)
-        self._seek(first)
 
     def _without_revoked(self, messages: Sequence[Message]) -> list[Message]:
         """The messages of partitions that stayed ours while they were read.

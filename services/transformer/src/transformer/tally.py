@@ -15,24 +15,30 @@ class Tally:
     """The counts of one transaction."""
 
     def __init__(self) -> None:
-        self._outcomes: Counter[tuple[Entity, str]] = Counter()
+        self._entities: dict[str, Entity] = {}
+        self._outcomes: dict[tuple[str, str], int] = {}
         self._dead: Counter[tuple[str, str]] = Counter()
         self._dropped: Counter[tuple[Entity, str, str]] = Counter()
 
     def add(self, topic: str, output: Output) -> None:
         """Note what a record of an input topic has become."""
-        entity, outcome = output.entity, output.outcome
-        self._outcomes[entity, outcome] += 1
+        outcome = output.outcome
+        kind = topic, outcome
+        try:
+            self._outcomes[kind] += 1
+        except KeyError:
+            self._outcomes[kind] = 1
+            self._entities[topic] = output.entity
         if outcome == DEAD_LETTER:
             self._dead[topic, output.code] += 1
         if output.dropped:
             for field, code in output.dropped:
-                self._dropped[entity, field, code] += 1
+                self._dropped[output.entity, field, code] += 1
 
     def count(self, metrics: Metrics) -> None:
         """Add everything to the metrics, and log the dead letters by reason."""
-        for outcome, number in self._outcomes.items():
-            metrics.transformed.labels(*outcome).inc(number)
+        for (topic, outcome), number in self._outcomes.items():
+            metrics.transformed.labels(self._entities[topic], outcome).inc(number)
         for (topic, code), number in self._dead.items():
             metrics.dead_letters.labels(topic, code).inc(number)
             _log.warning("dead_letters", topic=topic, code=code, records=number)

@@ -12,14 +12,14 @@ import msgspec
 Text = str | None
 
 
-class NameValue(msgspec.Struct, frozen=True):
+class NameValue(msgspec.Struct, frozen=True, gc=False):
     """One of a customer's attributes or a product's named images."""
 
     Name: Text = None
     Value: Text = None
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """A customer's or an order's address; `Type` says which (`Billing`, `Shipping`, …)."""
 
     Type: Text = None
@@ -35,7 +35,7 @@ class Address(msgspec.Struct, frozen=True):
     Country: Text = None
 
 
-class Customer(msgspec.Struct, frozen=True):
+class Customer(msgspec.Struct, frozen=True, gc=False):
     """One customer account."""
 
     ID: str
@@ -55,14 +55,14 @@ class Customer(msgspec.Struct, frozen=True):
     DateModified: Text = None
 
 
-class CustomerGroup(msgspec.Struct, frozen=True):
+class CustomerGroup(msgspec.Struct, frozen=True, gc=False):
     """The value of `estar.contacts.v1`: all customers that share the key's e-mail."""
 
     customers: list[Customer]
     renamed_from: Text = None
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One sellable item of a product: the real sku."""
 
     Barcode: str
@@ -74,7 +74,7 @@ class Item(msgspec.Struct, frozen=True):
     Quantity: Text = None
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, gc=False):
     """A product's or item's price on one website; where there are several, the profile's website counts."""
 
     Barcode: Text = None
@@ -83,7 +83,7 @@ class Price(msgspec.Struct, frozen=True):
     SalePrice: Text = None
 
 
-class Product(msgspec.Struct, frozen=True):
+class Product(msgspec.Struct, frozen=True, gc=False):
     """A product, without its items."""
 
     ID: str
@@ -100,14 +100,14 @@ class Product(msgspec.Struct, frozen=True):
     DateModified: Text = None
 
 
-class ProductItem(msgspec.Struct, frozen=True):
+class ProductItem(msgspec.Struct, frozen=True, gc=False):
     """The value of `estar.products.v1`: one item with the product it belongs to."""
 
     product: Product
     item: Item
 
 
-class OrderLine(msgspec.Struct, frozen=True):
+class OrderLine(msgspec.Struct, frozen=True, gc=False):
     """One line of an order."""
 
     ID: Text = None
@@ -120,7 +120,7 @@ class OrderLine(msgspec.Struct, frozen=True):
     ProductID: Text = None
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """One order of a split tree. `ReplacementOf` names the order that this one replaces, if it is a replacement."""
 
     ID: str
@@ -141,7 +141,7 @@ class Order(msgspec.Struct, frozen=True):
     DateModified: Text = None
 
 
-class OrderTree(msgspec.Struct, frozen=True):
+class OrderTree(msgspec.Struct, frozen=True, gc=False):
     """The value of `estar.orders.v1`: the root order first, then its descendants by id."""
 
     orders: list[Order]

@@ -6,10 +6,9 @@ read. None guesses: an ambiguous value is a bad one.
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
-from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -26,6 +25,7 @@ _REMEMBERED = 4096  # a shop's orders hold the same few prices and quantities ag
 _TRUE = frozenset({"true", "1", "yes", "y"})
 _FALSE = frozenset({"false", "0", "no", "n"})
 
+_PLAIN_TIME = len("2024-01-02T03:04:05")
 _YEARS = range(1900, 2101)
 
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -40,6 +40,29 @@ _MAX_QUANTITY = 2**31 - 1
 
 _ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _URL_SAFE = "/:?#@!$&'()*+,;=~"
+
+
+class Memory(dict[Any, T]):
+    """What a pure function gave for the arguments that it met: `memory[argument]`.
+
+    Quicker than `lru_cache`, which keeps them in order; this one forgets everything once it is full.
+
+    Args:
+        function: of one argument; what it raises is not remembered.
+        most: how many results are kept.
+    """
+
+    def __init__(self, function: Callable[[Any], T], most: int = _REMEMBERED) -> None:
+        super().__init__()
+        self._function = function
+        self._most = most
+
+    def __missing__(self, argument: Any) -> T:  # noqa: ANN401 - whatever the function takes
+        """Ask the function."""
+        if len(self) >= self._most:
+            self.clear()
+        result = self[argument] = self._function(argument)
+        return result
 
 
 class BadValue(Exception):  # noqa: N818 - named for what it is
@@ -143,13 +166,11 @@ def amount(raw: str | None) -> Decimal | None:
     return value
 
 
-money = lru_cache(_REMEMBERED)(amount)
+money = Memory(amount).__getitem__
 """`amount`, for prices and whatever else repeats."""
 
 
-@lru_cache(_REMEMBERED)
-def quantity(raw: str | None) -> int | None:
-    """A whole number, which may be written `2.000`; codes `not_an_integer`, `out_of_range`."""
+def _quantity(raw: str | None) -> int | None:
     text = clean(raw)
     if text is None:
         return None
@@ -160,6 +181,10 @@ def quantity(raw: str | None) -> int | None:
     if abs(value) > _MAX_QUANTITY:
         raise BadValue("out_of_range")
     return value
+
+
+quantity = Memory(_quantity).__getitem__
+"""A whole number, which may be written `2.000`; codes `not_an_integer`, `out_of_range`."""
 
 
 def country_reader(countries: Mapping[str, str]) -> Callable[[str | None], str | None]:
@@ -186,12 +211,19 @@ class Times:
     def __init__(self, zone: ZoneInfo, null_dates: frozenset[date]) -> None:
         self._zone = zone
         self._null_dates = null_dates
+        self._offsets = Memory(self._offset)
 
     def instant(self, raw: str | None) -> datetime | None:
         """A moment, aware, UTC, in whole milliseconds; a date alone is its midnight.
 
         Codes: `not_a_time`; `out_of_range` outside the years 1900 to 2100.
         """
+        if raw is not None and len(raw) == _PLAIN_TIME and raw[10] == "T":
+            offset = self._offsets[raw[:13]]
+            if offset is not None:
+                plain = _plain_time(raw)
+                if plain is not None:
+                    return plain - offset
         local = self._local(raw)
         if local is None:
             return None
@@ -203,6 +235,17 @@ class Times:
         """A date in the shop's zone; codes as of `instant`."""
         local = self._local(raw)
         return None if local is None else local.astimezone(self._zone).date()
+
+    def _offset(self, hour: str) -> timedelta | None:
+        """The zone's offset throughout an hour, such as `2024-01-02T03`; None where that is not simply so."""
+        try:
+            first, last = self._local(f"{hour}:00:00"), self._local(f"{hour}:59:59")
+        except BadValue:
+            return None
+        if first is None or last is None:
+            return None
+        offset = first.utcoffset()
+        return offset if offset == last.utcoffset() else None
 
     def _local(self, raw: str | None) -> datetime | None:
         text = clean(raw)
@@ -220,6 +263,15 @@ class Times:
         if value.year not in _YEARS:
             raise BadValue("out_of_range")
         return value if value.tzinfo else value.replace(tzinfo=self._zone)
+
+
+def _plain_time(text: str) -> datetime | None:
+    """A time that is whole seconds without an offset, as if it were UTC; None for any other text."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if value.tzinfo or value.microsecond else value.replace(tzinfo=UTC)
 
 
 def absolute_url(raw: str | None, base: str) -> str | None:

@@ -1,5 +1,7 @@
 """The one entry to the mapping: a profile compiled once, then a pure function of each record."""
 
+from collections.abc import Callable
+
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.mapping import contacts, products
@@ -42,3 +44,7 @@ class Mapper:
             InvalidRecord: the record can't be used; nothing else is raised, whatever the bytes are.
         """
         return self._maps[entity](key, value)
+
+    def function(self, entity: Entity) -> Callable[[str, bytes], Mapped]:
+        """`record` for one entity."""
+        return self._maps[entity]

@@ -4,19 +4,19 @@ The root speaks for the tree: its id, its status, its shopper, its time and its 
 discounts are gathered from all its orders, so that revenue counts once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import lru_cache
 
 import msgspec
 
 from estarsync_core.entities import Reason
 from estarsync_core.errors import InvalidRecord
-from estarsync_core.estar.records import Address, Order, OrderTree
+from estarsync_core.estar.records import Address, Order, OrderLine, OrderTree
 from estarsync_core.keys import canonical_email
 from estarsync_core.mapping.fields import (
     EXACT,
     BadValue,
+    Memory,
     Notes,
     Times,
     amount,
@@ -27,8 +27,8 @@ from estarsync_core.mapping.fields import (
     required,
 )
 from estarsync_core.mapping.raw import decode
-from estarsync_core.mapping.result import Document, Mapped
-from estarsync_core.mapping.text import clean, clean_title
+from estarsync_core.mapping.result import Document, Mapped, Shared
+from estarsync_core.mapping.text import LIMIT, clean, clean_title, is_plain
 from estarsync_core.profile import TenantProfile
 
 UNKNOWN_SKU = "unknown"
@@ -38,11 +38,17 @@ _ZERO = Decimal(0)
 _CENT = Decimal("0.01")
 _MAX_AMOUNT = Decimal(10) ** 13  # with two decimals, as many digits as a double keeps
 _REMEMBERED = 8192  # a shop's orders hold the same few things again and again
+_QUANTITIES = 8  # of one item, that are remembered
 _BILLING = frozenset({"billing"})
 _NO_ORDER = frozenset({"", "0"})
 _DELIVERY = frozenset({"shipping", "delivery"})
+_PARTS = ("address_1", "address_2", "city", "region", "country", "postcode")
+_COUNTRY = _PARTS.index("country")
+_BILLING_FIELDS = tuple(f"billing_{part}" for part in _PARTS)
+_DELIVERY_FIELDS = tuple(f"delivery_{part}" for part in _PARTS)
+Tidy = Callable[[str], str | None]
 
-_word = lru_cache(_REMEMBERED)(clean)
+_word = Memory(clean).__getitem__
 """`clean` for what is one of a few words: a status, a type, a website."""
 
 
@@ -101,6 +107,7 @@ class OrderMapper:
         if total is None:
             total = EXACT.subtract(EXACT.add(subtotal, freight), discount)
         addresses = root.Addresses or ()
+        tidy = str.strip if is_plain(value) else clean
         document = {
             "id": key,
             "email": canonical_email(root.Email),
@@ -112,8 +119,8 @@ class OrderMapper:
             "purchase_date": required("purchase_date", self._times.instant, root.OrderDate),
             "order_status": status,
             "delivery_method": notes.text("delivery_method", root.DeliveryMethod),
-            "billing_address": _billing(_address(_BILLING, addresses), notes, self._country),
-            "delivery_address": _delivery(_address(_DELIVERY, addresses), notes, self._country),
+            "billing_address": _address(addresses, _BILLING, _BILLING_FIELDS, tidy, self._country, notes),
+            "delivery_address": _address(addresses, _DELIVERY, _DELIVERY_FIELDS, tidy, self._country, notes),
             "products": products,
         }
         return Mapped(document, None, tuple(notes))
@@ -143,33 +150,25 @@ class OrderMapper:
         kept: list[Document] = []
         left: list[Document] = []
         subtotal, whole = _ZERO, True
-        for index, line in enumerate(line for order in tree.orders for line in order.Items or ()):
-            field = "quantity"
+        dropped, fma = self._dropped, EXACT.fma
+        for index, line in enumerate(_all_lines(tree)):
             try:
                 qty = quantity(line.Quantity)
-                field = "unit_price"
-                price = _price(line.UnitPrice)
-                field = "unit_discount"
-                discount = money(line.UnitDiscount)
-            except BadValue as bad:
-                raise InvalidRecord(f"lines[{index}].{field}", bad.code) from bad
-            if qty is None or price is None:
-                raise InvalidRecord(
-                    f"lines[{index}].{'quantity' if qty is None else 'unit_price'}", "missing"
-                )
-            name, sku, product_id, problems = _item(line.Title, line.Barcode, line.ProductID)
-            notes += problems
-            exact, double = price
-            product = {"name": name, "sku": sku, "price": double, "qty": qty, "product_id": product_id}
-            if _word(line.StatusCode) in self._dropped:
-                product["qty"] = 0
+                sold = _sold[line.Title, line.Barcode, line.ProductID, line.UnitPrice, line.UnitDiscount]
+            except BadValue:
+                raise _bad_line(index, line) from None
+            if qty is None or sold is None:
+                raise _bad_line(index, line)
+            if sold.problems:
+                notes += sold.problems
+            if _word(line.StatusCode) in dropped:
                 whole = False
-                left.append(product)
+                left.append(sold.product(0))
             elif not qty:
-                left.append(product)
+                left.append(sold.product(0))
             else:
-                kept.append(product)
-                subtotal = EXACT.fma(qty, EXACT.subtract(exact, discount) if discount else exact, subtotal)
+                kept.append(sold.products.get(qty) or sold.product(qty))
+                subtotal = fma(qty, sold.net, subtotal)
         if not kept and not left:
             raise InvalidRecord("lines", "missing")
         return kept or left, subtotal, whole
@@ -181,71 +180,115 @@ class OrderMapper:
         return currency
 
 
-@lru_cache(_REMEMBERED)
-def _price(raw: str | None) -> tuple[Decimal, float] | None:
-    """A unit price, exact and as it is sent."""
-    price = money(raw)
-    return None if price is None else (price, float(price))
+class _Sold:
+    """What lines of one item at one price have in common, whatever their quantity.
+
+    Attributes:
+        net: the unit price less the unit's discount, exact.
+        problems: what is to be noted of such a line.
+        products: the lines of an order document, by quantity.
+    """
+
+    __slots__ = ("_name", "_price", "_product_id", "_sku", "net", "problems", "products")
+
+    def __init__(
+        self,
+        title: str | None,
+        barcode: str | None,
+        product_id: str | None,
+        price: Decimal,
+        discount: Decimal,
+    ) -> None:
+        notes = Notes()
+        if not (barcode or "").strip():
+            notes.append(("lines[].sku", "missing"))
+        self._sku = notes.optional("lines[].sku", identity, barcode) or UNKNOWN_SKU
+        self._name = notes.fit("lines[].name", clean_title(title) or self._sku)
+        self._product_id = notes.optional("lines[].product_id", identity, product_id)
+        self._price = float(price)
+        self.net = EXACT.subtract(price, discount)
+        self.problems = tuple(notes)
+        self.products: dict[int, Shared] = {}
+
+    def product(self, qty: int) -> Shared:
+        """The line with this quantity."""
+        product = self.products.get(qty)
+        if product is None:
+            product = Shared(
+                name=self._name, sku=self._sku, price=self._price, qty=qty, product_id=self._product_id
+            )
+            if len(self.products) < _QUANTITIES:
+                self.products[qty] = product
+        return product
 
 
-@lru_cache(_REMEMBERED)
-def _item(
-    title: str | None, barcode: str | None, product_id: str | None
-) -> tuple[str | None, str, str | None, tuple[tuple[str, str], ...]]:
-    """What a line sells: name, sku, the product's id, and what is to be noted."""
-    notes = Notes()
-    if not (barcode or "").strip():
-        notes.append(("lines[].sku", "missing"))
-    sku = notes.optional("lines[].sku", identity, barcode) or UNKNOWN_SKU
-    name = notes.fit("lines[].name", clean_title(title) or sku)
-    return name, sku, notes.optional("lines[].product_id", identity, product_id), tuple(notes)
+def _sell(texts: tuple[str | None, str | None, str | None, str | None, str | None]) -> _Sold | None:
+    title, barcode, product_id, price, discount = texts
+    exact = money(price)
+    off = money(discount) or _ZERO
+    return None if exact is None else _Sold(title, barcode, product_id, exact, off)
 
 
-def _address(kinds: frozenset[str], addresses: Iterable[Address]) -> Address | None:
-    """The first address of these kinds that says anything."""
+_sold = Memory(_sell, _REMEMBERED)
+
+
+def _all_lines(tree: OrderTree) -> Iterable[OrderLine]:
+    if len(tree.orders) == 1:
+        return tree.orders[0].Items or ()
+    return [line for order in tree.orders for line in order.Items or ()]
+
+
+def _bad_line(index: int, line: OrderLine) -> InvalidRecord:
+    """What is wrong with a line: the first bad value, else the first that is missing."""
+    field = "quantity"
+    try:
+        qty = quantity(line.Quantity)
+        field = "unit_price"
+        price = money(line.UnitPrice)
+        field = "unit_discount"
+        money(line.UnitDiscount)
+    except BadValue as bad:
+        return InvalidRecord(f"lines[{index}].{field}", bad.code)
+    missing = "quantity" if qty is None else "unit_price"
+    assert qty is None or price is None  # noqa: S101 - nothing else is wrong with a line
+    return InvalidRecord(f"lines[{index}].{missing}", "missing")
+
+
+def _address(
+    addresses: Iterable[Address],
+    kinds: frozenset[str],
+    fields: Sequence[str],
+    tidy: Tidy,
+    country: Reader,
+    notes: Notes,
+) -> Document | None:
+    """The first address of these kinds that says anything, under these names."""
     for address in addresses:
-        if (_word(address.Type) or "").lower() in kinds and (
-            clean(address.Street)
-            or clean(address.Suburb)
-            or clean(address.City)
-            or clean(address.State)
-            or clean(address.Country)
-            or clean(address.Postcode)
-        ):
-            return address
+        if (_word(address.Type) or "").lower() not in kinds:
+            continue
+        lines = (
+            address.Street,
+            address.Suburb,
+            address.City,
+            address.State,
+            address.Country,
+            address.Postcode,
+        )
+        texts = [tidy(line) or None if line else None for line in lines]
+        if country is not clean:
+            texts[_COUNTRY] = country(address.Country)
+        written = "".join([text for text in texts if text])
+        if len(written) > LIMIT // 2:
+            texts = [notes.fit(field, text) for field, text in zip(fields, texts, strict=True)]
+        if written:
+            return dict(zip(fields, texts, strict=True))
     return None
-
-
-def _billing(address: Address | None, notes: Notes, country: Reader) -> Document | None:
-    if address is None:
-        return None
-    return {
-        "billing_address_1": notes.text("billing_address_1", address.Street),
-        "billing_address_2": notes.text("billing_address_2", address.Suburb),
-        "billing_city": notes.text("billing_city", address.City),
-        "billing_region": notes.text("billing_region", address.State),
-        "billing_country": notes.fit("billing_country", country(address.Country)),
-        "billing_postcode": notes.text("billing_postcode", address.Postcode),
-    }
-
-
-def _delivery(address: Address | None, notes: Notes, country: Reader) -> Document | None:
-    if address is None:
-        return None
-    return {
-        "delivery_address_1": notes.text("delivery_address_1", address.Street),
-        "delivery_address_2": notes.text("delivery_address_2", address.Suburb),
-        "delivery_city": notes.text("delivery_city", address.City),
-        "delivery_region": notes.text("delivery_region", address.State),
-        "delivery_country": notes.fit("delivery_country", country(address.Country)),
-        "delivery_postcode": notes.text("delivery_postcode", address.Postcode),
-    }
 
 
 def _sum(field: str, amounts: list[str | None]) -> tuple[Decimal, float]:
     """What the amounts come to, exact and as it is sent."""
     if len(amounts) == 1:
-        return _single(field, amounts[0])
+        return _single[field, amounts[0]]
     total = _ZERO
     try:
         for text in amounts:
@@ -257,13 +300,16 @@ def _sum(field: str, amounts: list[str | None]) -> tuple[Decimal, float]:
     return total, _cents(field, total)
 
 
-@lru_cache(_REMEMBERED)
-def _single(field: str, text: str | None) -> tuple[Decimal, float]:
+def _one(field_and_text: tuple[str, str | None]) -> tuple[Decimal, float]:
+    field, text = field_and_text
     try:
         value = amount(text) or _ZERO
     except BadValue as bad:
         raise InvalidRecord(field, bad.code) from bad
     return value, _cents(field, value)
+
+
+_single = Memory(_one)
 
 
 def _cents(field: str, value: Decimal) -> float:

@@ -10,7 +10,21 @@ Document = dict[str, Any]
 """A payload in the shape of its entity's Avro schema: times are aware UTC, dates `date`, money `float`."""
 
 
-class Mapped(msgspec.Struct, frozen=True):
+class Shared(dict[str, Any]):
+    """A part of a document that stands in many of them, so nobody may change it.
+
+    Attributes:
+        encoded: for an encoder: itself, and what it has made of this part.
+    """
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(values)
+        self.encoded: tuple[object, bytes] | None = None
+
+
+class Mapped(msgspec.Struct, frozen=True, gc=False):
     """One mapped record.
 
     Attributes:

@@ -35,6 +35,11 @@ def clean(raw: str | None) -> str | None:
     return raw.strip() or None
 
 
+def is_plain(json: bytes) -> bool:
+    """Whether every text in the JSON is printable ASCII, so that `clean` does no more than trim it."""
+    return json.isascii() and b"\\" not in json and b"\x7f" not in json
+
+
 def clean_title(raw: str | None) -> str | None:
     """A title: `clean`, and without the HTML that shop editors leave in titles.
 
