@@ -11,6 +11,7 @@ import typer
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.profile import load_profile
 from estarsync_runtime.clock import SystemClock
+from estarsync_runtime.settings import read_profile
 from sandbox.asgi import HOST
 from sandbox.estar import profile_path
 from sandbox.estar.generate import DEFAULT_NOW, DEFAULT_SIZE, generate
@@ -51,6 +52,10 @@ def serve(
     password: Annotated[str, typer.Option(envvar="ESTAR_PASSWORD", show_default=False)] = "sandbox",  # noqa: S107 - made up
     token_seconds: Annotated[float | None, typer.Option(help="life of a token", min=0)] = None,
     token_calls: Annotated[int | None, typer.Option(help="calls that a token is good for", min=0)] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="a tenant profile whose names the site goes by, instead of the published"),
+    ] = None,
     webhook_url: Annotated[str | None, typer.Option(help="where to post notifications of edits")] = None,
     webhook_secret: Annotated[
         str | None, typer.Option(envvar="ESTAR_WEBHOOK_SECRET", help="the key that signs them")
@@ -66,7 +71,8 @@ def serve(
         with httpx.Client(timeout=10) as client:
             target = Target(webhook_url, webhook_secret, client) if webhook_url and webhook_secret else None
             access = Access(username, password, token_seconds, token_calls)
-            sandbox = ShopSandbox(shop, SystemClock(), access, target)
+            names = read_profile(profile) if profile else None
+            sandbox = ShopSandbox(shop, SystemClock(), access, target, names)
             serve_shop(sandbox, port, lambda url: typer.echo(f"sandbox shop on {url}"), host)
     except ConfigurationError as error:
         raise _refuse(str(error)) from error

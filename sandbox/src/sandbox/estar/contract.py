@@ -1,13 +1,21 @@
 """What the shop's API is called: the published names, and the assumed ones from estarsync's default profile.
 
-The assumptions stand in the default profile alone. The sandbox reads them there, so that a site whose names
-differ is a matter of one file.
+The assumptions stand in the default profile alone. The sandbox reads them there, or in another profile, so that a
+site whose names differ is a matter of one file.
 """
 
 import re
 from dataclasses import dataclass
 
-from estarsync_core.profile import Operation, Operations, Soap, default_document
+from estarsync_core.profile import (
+    Notifications,
+    Operation,
+    Operations,
+    Records,
+    Soap,
+    TenantProfile,
+    default_document,
+)
 
 PRIMARY = "http://www.estaronline.com/api/"
 ORDERS = "http://www.estaronline.com/api/orders"
@@ -30,7 +38,7 @@ _MORE = {
         result="Data/Website",
     ),
 }
-_NAMESPACES = {"Customers": PRIMARY, "Products": PRIMARY, "Events": PRIMARY, "Orders": ORDERS}
+_TAG = re.compile(r"(</?)([A-Za-z]\w*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +73,45 @@ class Action:
 
 
 class Contract:
-    """Every service and operation, and the statuses that the default profile sends."""
+    """Every service and operation, and the statuses that are sent, as a profile has them.
 
-    def __init__(self) -> None:
-        document = default_document()
-        soap = Soap.model_validate(document["soap"])
-        orders = document["orders"]
+    Args:
+        profile: whose names the site goes by; None for the default profile's.
+    """
+
+    def __init__(self, profile: TenantProfile | None = None) -> None:
+        parts = default_document()
+        soap = profile.soap if profile else Soap.model_validate(parts["soap"])
+        orders = profile.orders.model_dump() if profile else parts["orders"]
+        records = profile.records if profile else Records.model_validate(parts["records"])
+        self.events = (
+            profile.notifications if profile else Notifications.model_validate(parts["notifications"])
+        )
         self.paid_statuses = frozenset[str]([*orders["statuses"], *orders["void_statuses"]])
         self.dropped_line_statuses = frozenset[str](orders["dropped_line_statuses"])
+        self._theirs = {ours: theirs for theirs, ours in records.rename.items()}
         before, after = soap.path.split("{service}")
         self._path = re.compile(
             f"{re.escape(before)}(?P<service>[A-Za-z]+){re.escape(after)}(?:/(?P<operation>[A-Za-z0-9]+))?",
             re.IGNORECASE,
         )
-        self._services: dict[str, dict[str, Action]] = {name.lower(): {} for name in _NAMESPACES}
-        for word, operation in _operations(soap.operations):
+        operations = _operations(soap.operations)
+        # A token can be had at every service.
+        services = {each.service: each.namespace for word, each in operations if word != "authenticate"}
+        self._services: dict[str, dict[str, Action]] = {name.lower(): {} for name in services}
+        for word, operation in operations:
             authenticates = word == "authenticate"
-            places = _NAMESPACES if authenticates else {operation.service: operation.namespace}
-            for service, namespace in places.items():
+            own = {operation.service: operation.namespace}
+            for service, namespace in ({**services, **own} if authenticates else own).items():
                 here = operation.model_copy(update={"service": service, "namespace": namespace})
                 action = Action(word, here, None if authenticates else soap.token_argument)
                 self._services.setdefault(service.lower(), {})[operation.operation] = action
+
+    def named(self, xml: str) -> str:
+        """Rendered records, under the element names of the profile's site."""
+        if not self._theirs:
+            return xml
+        return _TAG.sub(lambda tag: tag[1] + self._theirs.get(tag[2], tag[2]), xml)
 
     def find(self, path: str) -> tuple[dict[str, Action], str | None] | None:
         """The service at a URL path with the operation named after it; None where there is no service."""

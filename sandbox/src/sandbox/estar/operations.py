@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from sandbox.estar import render
-from sandbox.estar.contract import Action
+from sandbox.estar.contract import Action, Contract
 from sandbox.estar.faults import FaultPlan, Kind
 from sandbox.estar.state import R, Shop, Table, TimeIndex
 from sandbox.estar.statuses import ORDER_STATUSES
@@ -18,9 +18,11 @@ class Operations:
     Args:
         shop: where the records are.
         faults: which of them can't be read.
+        contract: what everything is called.
     """
 
-    def __init__(self, shop: Shop, faults: FaultPlan) -> None:
+    def __init__(self, shop: Shop, faults: FaultPlan, contract: Contract) -> None:
+        self._contract = contract
         self._shop = shop
         self._faults = faults
         self._answers: dict[str, Callable[[Action, Arguments], Iterable[str]]] = {
@@ -43,7 +45,8 @@ class Operations:
         Raises:
             Fault: an argument is missing or unreadable, or the call touches a poisoned id.
         """
-        return rows_inside(action, self._answers[action.word](action, given))
+        rows = map(self._contract.named, self._answers[action.word](action, given))
+        return rows_inside(action, rows)
 
     def _list(self, kind: Kind, index: TimeIndex) -> Callable[[Action, Arguments], Iterable[str]]:
         def rows(action: Action, given: Arguments) -> Iterable[str]:
@@ -59,7 +62,8 @@ class Operations:
 
     def _retrieve(self, kind: Kind, table: Table[R]) -> Callable[[Action, Arguments], Iterable[str]]:
         def rows(action: Action, given: Arguments) -> Iterable[str]:
-            ids = [_number(item[""]) for item in given.lists.get("ids", [])]
+            one = [{"": given.texts["ids"]}] if "ids" in given.texts else []
+            ids = [_number(item[""]) for item in given.lists.get("ids", one)]
             self._refuse_poison(kind, ids)
             tag = _row_tag(action)
             return [render.record(tag, r) for r in table.get(self._faults.without_vanished(kind, ids))]
@@ -73,8 +77,9 @@ class Operations:
         return [render.record(_row_tag(action), order) for order in tree]
 
     def _events(self, action: Action, given: Arguments) -> Iterable[str]:
+        names = self._contract.events
         asked = {
-            (_number(pair.get("SubscriberID", "")), _number(pair.get("Sequence", "")))
+            (_number(pair.get(names.subscriber, "")), _number(pair.get(names.sequence, "")))
             for pair in given.lists.get("events", [])
         }
         found = [e for e in self._shop.events if (e.subscriber, e.sequence) in asked]
@@ -82,10 +87,10 @@ class Operations:
             render.element(
                 _row_tag(action),
                 {
-                    "SubscriberID": str(event.subscriber),
-                    "Sequence": str(event.sequence),
-                    "Type": event.type,
-                    "Message": json.dumps(event.message),
+                    names.subscriber: str(event.subscriber),
+                    names.sequence: str(event.sequence),
+                    names.type: event.type,
+                    names.message: json.dumps(event.message),
                 },
             )
             for event in found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from estarsync_core.clock import Clock
+from estarsync_core.profile import TenantProfile
 from sandbox.asgi import ConnectionDropped
 from sandbox.estar import wire
 from sandbox.estar.contract import Action, Contract
@@ -51,21 +52,27 @@ class ShopSandbox:
         clock: dates edits, ages tokens, holds up slow calls.
         access: credentials and the life of a token.
         target: where notifications go; None keeps them for `Events.Retrieve` alone.
+        profile: whose names the site goes by; None for the default profile's.
     """
 
     def __init__(
-        self, shop: Shop, clock: Clock, access: Access | None = None, target: Target | None = None
+        self,
+        shop: Shop,
+        clock: Clock,
+        access: Access | None = None,
+        target: Target | None = None,
+        profile: TenantProfile | None = None,
     ) -> None:
         self.shop = shop
         self.faults = FaultPlan()
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._access = access or Access()
-        self._contract = Contract()
+        self._contract = Contract(profile)
         self._tokens: dict[str, _Token] = {}
         self._token_dice = random.Random(0)
         self._control = Control(shop, clock, self.faults, self.calls, self._contract, target)
-        self._operations = Operations(shop, self.faults)
+        self._operations = Operations(shop, self.faults, self._contract)
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; its body must have been read.
@@ -131,7 +138,10 @@ class ShopSandbox:
             until=float("inf") if seconds is None else self._clock.monotonic() + seconds,
             calls=float("inf") if calls is None else calls,
         )
-        return wire.data_inside(action, token, action.operation.result)
+        *containers, tag = action.operation.result.split("/")
+        if not containers:
+            return wire.data_inside(action, token, tag)
+        return wire.rows_inside(action, [f"<{tag}>{token}</{tag}>"])
 
     def _check(self, given: str | None) -> None:
         token = self._tokens.get(given or "")

@@ -144,24 +144,31 @@ def _parse(body: bytes) -> Any:  # noqa: ANN401 - lxml's stubs don't name the el
 
 
 def _arguments(call: Any, action: Action) -> Arguments:  # noqa: ANN401 - as above
-    # As ASMX does, an element outside the service's namespaces is no argument.
-    given = {etree.QName(child).localname: child for child in call if _ours(child)}
     texts: dict[str, str] = {}
     lists: dict[str, list[dict[str, str]]] = {}
     for word, path in action.operation.arguments.items():
-        name, _, item = path.partition("/")
-        if name not in given:
+        *containers, last = path.split("/")
+        here = call
+        for name in containers:
+            here = _given(here, action).get(name) if here is not None else None
+        if here is None:
             continue
-        if item:
-            lists[word] = [_texts(row) for row in given[name] if etree.QName(row).localname == item]
-        else:
-            texts[word] = _own_text(given[name])
-    token = given.get(action.token_argument or "")
+        if containers:
+            lists[word] = [_texts(row) for row in here if etree.QName(row).localname == last]
+        elif last in _given(here, action):
+            texts[word] = _own_text(_given(here, action)[last])
+    token = _given(call, action).get(action.token_argument or "")
     return Arguments(None if token is None else _own_text(token), texts, lists)
 
 
-def _ours(element: Any) -> bool:  # noqa: ANN401 - as above
-    return (etree.QName(element).namespace or "").startswith(PRIMARY.rstrip("/"))
+def _given(element: Any, action: Action) -> dict[str, Any]:  # noqa: ANN401 - as above
+    """Children by name; as ASMX does, one outside the service's namespaces is no argument."""
+    return {etree.QName(child).localname: child for child in element if _ours(child, action)}
+
+
+def _ours(element: Any, action: Action) -> bool:  # noqa: ANN401 - as above
+    namespace = etree.QName(element).namespace or ""
+    return namespace == action.operation.namespace or namespace.startswith(PRIMARY.rstrip("/"))
 
 
 def _own_text(element: Any) -> str:  # noqa: ANN401 - as above
