@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast laws demo bench-transformer alone profile-schema lock clean
+.PHONY: help setup check format test test-fast laws demo chaos bench-transformer alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ laws: .venv/.ready ## the property tests with new examples, ROUNDS times (5)
 demo: .venv/.ready ## sync a shop through the three services and prove that both sides agree (DATA=path.csv.gz)
 	@$(BIN)/sandbox demo $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
 
+chaos: .venv/.ready ## kill, freeze and confuse everything by seed, and check every invariant (SEEDS=1-5 SECONDS=60)
+	$(BIN)/sandbox chaos --seeds $(or $(SEEDS),1-5) --seconds $(or $(SECONDS),60) $(CHAOS_ARGS)
+
 bench-transformer: .venv/.ready ## measure the transformer against the bare loop; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
@@ -54,7 +57,7 @@ lock: .venv/.ready ## write requirements/*.txt anew: names, versions, hashes
 	$(BIN)/python tools/lock.py
 
 clean: ## remove what the targets made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-logs demo-report.json
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-logs demo-report.json chaos-logs chaos-report.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 include deploy/deploy.mk

@@ -171,18 +171,25 @@ class Supervisor:
         clock: for the pauses between restarts.
         notice: called with a line for people about every death and restart.
         starter: as `start`.
+        always: never give one up, as a cluster doesn't.
     """
 
     QUICK = 10.0  # seconds; a service that lived longer than this was up
     LIMIT = 5  # deaths in a row within QUICK
 
     def __init__(
-        self, clock: Clock, notice: Callable[[str], None], starter: Callable[..., Process] = start
+        self,
+        clock: Clock,
+        notice: Callable[[str], None],
+        starter: Callable[..., Process] = start,
+        *,
+        always: bool = False,
     ) -> None:
         self.given_up: dict[str, str] = {}
         self._clock = clock
         self._notice = notice
         self._starter = starter
+        self._always = always
         self._services: dict[str, _Service] = {}
 
     def add(self, name: str, argv: Sequence[str], env: Mapping[str, str], log_file: Path) -> Process:
@@ -198,6 +205,14 @@ class Supervisor:
     def process(self, name: str) -> Process:
         """The service's present process; a restart brings another one."""
         return self._services[name].process
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a service."""
+        return name in self._services
+
+    def remove(self, name: str) -> Process:
+        """Look after a service no longer; it goes on running."""
+        return self._services.pop(name).process
 
     def check(self) -> None:
         """Restart what has died and is due; doesn't block."""
@@ -222,12 +237,12 @@ class Supervisor:
         now = self._clock.monotonic()
         service.quick_ends = service.quick_ends + 1 if now - service.started < self.QUICK else 1
         log = f"see {service.process.log_file}"
-        if code == _EXIT_CONFIGURATION:
+        if code == _EXIT_CONFIGURATION and not self._always:
             self._give_up(name, f"its configuration is wrong (exit code {code}); {log}")
-        elif service.quick_ends > self.LIMIT:
+        elif service.quick_ends > self.LIMIT and not self._always:
             self._give_up(name, f"it {_ended(code)}, as {self.LIMIT} times before within seconds; {log}")
         else:
-            pause = min(0.25 * 2**service.quick_ends, 8.0)
+            pause = min(0.25 * 2 ** min(service.quick_ends, 5), 8.0)
             service.restart_at = now + pause
             self._notice(f"{name} {_ended(code)}; it starts again in {pause:g} s ({log})")
 

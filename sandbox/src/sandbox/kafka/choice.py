@@ -172,8 +172,10 @@ def _from_maven(env: Mapping[str, str], log: Callable[[str], None], clock: Clock
         raise Unavailable("no java")
     folder = jars.cached_jars(env)
     jars.ensure_jars(folder, log)
-    with kafka_node(java, folder, clock) as bootstrap:
-        yield Broker(bootstrap, "maven", f"Apache Kafka {KAFKA_VERSION}, one node, brought by Maven")
+    with kafka_node(java, folder, clock) as (bootstrap, process):
+        yield Broker(
+            bootstrap, "maven", f"Apache Kafka {KAFKA_VERSION}, one node, brought by Maven", process.pid
+        )
 
 
 def _no_maven(facts: Facts) -> str | None:

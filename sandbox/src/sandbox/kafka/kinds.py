@@ -17,11 +17,13 @@ class Broker:
         bootstrap: for `bootstrap.servers`.
         kind: where it came from.
         description: a line for people.
+        pid: its process, where that was started here.
     """
 
     bootstrap: str
     kind: Kind
     description: str
+    pid: int | None = None
 
     @property
     def real(self) -> bool:

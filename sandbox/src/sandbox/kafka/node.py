@@ -44,8 +44,8 @@ SETTINGS = {
 
 
 @contextmanager
-def kafka_node(java: str, jars: Path, clock: Clock) -> Iterator[str]:
-    """Run a node, and yield its bootstrap address once it answers.
+def kafka_node(java: str, jars: Path, clock: Clock) -> Iterator[tuple[str, Process]]:
+    """Run a node, and yield its bootstrap address and its process once it answers.
 
     Its data lies in a temporary folder and goes when it stops, which is at the end of the block or of this
     process, whichever comes first.
@@ -59,7 +59,7 @@ def kafka_node(java: str, jars: Path, clock: Clock) -> Iterator[str]:
             process = _start(java, jars, folder, bootstrap)
             try:
                 if wait_until_up(bootstrap, _START_SECONDS, clock, process.alive):
-                    yield bootstrap
+                    yield bootstrap, process
                     return
                 complaint = process.tail(5)
             finally:
