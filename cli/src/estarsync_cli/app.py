@@ -7,6 +7,7 @@ from estarsync_cli import (
     config,
     dlq,
     doctor,
+    erase,
     lanes,
     provision,
     reconcile,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
+app.command("erase")(erase.erase)
 app.command("provision")(provision.provision)
 app.command("reconcile")(reconcile.reconcile)
 app.command("resync")(resync.resync)

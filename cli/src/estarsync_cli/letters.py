@@ -181,17 +181,16 @@ def _letter(
     key = (message.key() or b"").decode("utf-8", "replace")
     state = states.get(letter, "open")
     value = message.value()
+    headers = {name: (content or b"").decode("utf-8", "replace") for name, content in headers_of(message)}
+    attempt = int(headers.get(ATTEMPT, "1"))
     if entity is None:
         try:
             row = msgspec.json.decode(value or b"{}", type=dict[str, Any])
             owner, identity = Entity(row["entity"]), str(row["id"])
         except (msgspec.DecodeError, KeyError, ValueError):
             return None  # nothing that the extractor wrote: nobody could fetch it again
-        attempt = int(row.get("attempt", 1))
         return DeadLetter(
             letter, hop, owner, identity, "", str(row.get("code", "")), attempt, at, state, value
         )
-    headers = {name: (content or b"").decode("utf-8", "replace") for name, content in headers_of(message)}
-    attempt = int(headers.get(ATTEMPT, "1"))
     field_, code = headers.get(FIELD, ""), headers.get(CODE, "")
     return DeadLetter(letter, hop, entity, key, field_, code, attempt, at, state, value)
