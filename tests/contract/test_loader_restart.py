@@ -191,7 +191,7 @@ def test_a_ticket_that_grew_old_in_a_stopped_process_sends_nothing(rig):
 
     rig.calls.start = stopped
     rig.product("A")
-    rig.run(until=lambda: rig.clock.monotonic() > 300)
+    rig.run(until=lambda: rig.clock.monotonic() >= 300)
     assert rig.bodies(INSIGHT_IMPORT) == []
     rig.run()
     assert rig.counted(Entity.PRODUCTS) == {"delivered": 1}

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from estarsync_core.rate import PATIENCE, WINDOW, QuotaHeaders, Tier, read_headers
+from estarsync_core.rate import FIRST_LIMIT, PATIENCE, WINDOW, QuotaHeaders, Tier, read_headers
 
 TIMEOUT = 121.0
 EPOCH = 1_767_225_600.0
@@ -199,3 +199,100 @@ def test_a_quota_that_is_halved_between_two_minutes_costs_no_call(limit, phase, 
     run(tier, server, network, seed, minutes=6, eating=0)
     assert server.rejected == {}
     assert tier.limit == limit // 2
+
+
+@dataclass
+class Silent:
+    """Allows so many calls in any minute, and says nothing but no."""
+
+    limit: int
+    times: list[float] = field(default_factory=list)
+    rejected: list[float] = field(default_factory=list)
+
+    def take(self, now: float) -> bool:
+        allowed = sum(now - WINDOW < at for at in self.times[-self.limit :]) < self.limit
+        (self.times if allowed else self.rejected).append(now)
+        return allowed
+
+
+def trial(tier: Tier, server: Silent, begin: float, end: float, latency: float) -> None:
+    now = begin
+    while now < end:
+        wait = tier.delay(now)
+        if wait:
+            now += wait
+            continue
+        number, allowed = tier.made(now), server.take(now)
+        now += latency
+        tier.answered(number, now, QuotaHeaders(), rejected=not allowed)
+
+
+@given(limit=st.integers(2, 90), latency=st.sampled_from([0.01, 0.2, 0.6]))
+@settings(max_examples=40, deadline=None)
+def test_without_headers_the_quota_is_found_by_trial(limit, latency):
+    tier, server = Tier(), Silent(limit)
+    trial(tier, server, 0, 3600, latency)
+    end = len(server.times)
+    trial(tier, server, 3600, 7200, latency)
+    used = len(server.times) - end
+    assert used >= 0.5 * 60 * min(limit, FIRST_LIMIT), "it never dares less than half of what is allowed"
+    # One refusal costs half of the calls: they grow back one by one, so it takes half the quota's minutes to the next.
+    late = sum(at >= 3600 for at in server.rejected)
+    assert late <= 60 / max(1, min(limit, FIRST_LIMIT) / 2) + 1
+    assert tier.guess <= limit + 1
+
+
+@given(limit=st.integers(8, 60), factor=st.sampled_from([0.5, 2.0]))
+@settings(max_examples=20, deadline=None)
+def test_without_headers_a_quota_that_changes_is_found_again(limit, factor):
+    tier, server = Tier(), Silent(limit)
+    trial(tier, server, 0, 3600, 0.05)
+    server.limit = int(limit * factor)
+    trial(tier, server, 3600, 7200, 0.05)
+    late = [at for at in server.times if at >= 5400]
+    assert len(late) >= 0.5 * 30 * min(server.limit, limit)
+    assert tier.guess <= server.limit + 1
+
+
+@given(limit=st.integers(4, 600), phase=PHASES, form=st.sampled_from(FORMS), seed=st.integers(0))
+@settings(max_examples=40, deadline=None)
+def test_paced_calls_use_the_quota_as_well_and_never_leave_an_urgent_one_without(limit, phase, form, seed):
+    """Bulk calls leave one call over; an urgent one that comes at any time goes within a few intervals."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    server, tier = Server(limit, phase, form), Tier()
+    now, urgent, waits = 0.0, rng.uniform(0, 60), []
+    while now < 6 * WINDOW:
+        spare = now < urgent
+        wait = max(tier.delay(now), tier.pace(now, spare=spare))
+        if wait > 0:
+            now = min(now + wait, urgent) if spare else now + wait
+            continue
+        if not spare:
+            waits.append(now - urgent)
+            urgent = now + rng.uniform(20, 60)
+        number = tier.made(now)
+        allowed, headers = server.take(now)
+        now += 0.02
+        tier.answered(number, now, headers, rejected=not allowed)
+    assert server.rejected == {}
+    # The first minute is careful; between two minutes nobody knows for a moment which one it is.
+    assert all(wait <= 4 + 2 * tier.interval for wait in waits[3:]), waits
+    whole = [count for minute, count in server.counted.items() if 2 <= minute < server.minute(now)]
+    assert all(count >= 0.85 * min(limit, 45 / 0.02) - 1 for count in whole), whole
+
+
+@given(limit=st.integers(4, 60), phase=PHASES, form=st.sampled_from(FORMS), seed=st.integers(0))
+@settings(max_examples=40, deadline=None)
+def test_a_quota_that_is_doubled_in_mid_run_is_used(limit, phase, form, seed):
+    tier = Tier()
+
+    class Doubled(Server):
+        @override
+        def take(self, now: float) -> tuple[bool, QuotaHeaders]:
+            self.limit = limit if self.minute(now) < 3 else 2 * limit
+            return super().take(now)
+
+    server = Doubled(limit, phase, form)
+    run(tier, server, Network(usual=0.2, slow=0, slow_share=0, lost_share=0), seed, minutes=8, eating=0)
+    assert server.rejected == {}
+    assert max(server.counted.values()) >= 1.9 * limit

@@ -167,13 +167,19 @@ def test_the_date_header_is_the_servers_clock():
     assert 30 <= found.delay("contact_import") <= 32
 
 
-def test_an_hour_can_be_waited_out():
+def test_a_used_up_hour_is_waited_out_longer_each_time_and_fewer_calls_follow():
     clock = FakeClock()
-    found = client(lambda _: httpx.Response(200), clock)
-    found.block_all(3600)
-    assert found.reserve("account_info") is None
-    assert found.call_when_allowed("account_info", "GET", "/x").status == 200
-    assert clock.monotonic() == 3600
+    used_up = httpx.Response(400, json={"message": "Error: ERROR_APIUSAGE_EXCEEDED"})
+    answers = [httpx.Response(200), used_up, used_up, httpx.Response(200)]
+    found = client(lambda _: answers.pop(0), clock)
+    waits = []
+    for _ in range(4):
+        while (mine := found.reserve("contact_import")) is None:
+            clock.advance(found.delay("contact_import"))
+        waits.append(round(clock.monotonic()))
+        found.call(mine, "PUT", "/import")
+    assert waits == [0, 0, 600, 1800]
+    assert found.interval("contact_import") == found.interval("lists") > 60 / FIRST_LIMIT
 
 
 @pytest.mark.parametrize(("status", "calls"), [(503, 5), (429, 5), (404, 1), (400, 1)])

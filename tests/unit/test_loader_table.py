@@ -103,15 +103,15 @@ def test_a_postponed_record_waits_for_its_time(table):
     table.postpone(PRODUCTS, "A", NOW + 1, 2, None)
     assert not table.any_ready(PRODUCTS, NOW)
     assert table.any_ready(PRODUCTS, NOW + 1)
-    assert table.count_ready(PRODUCTS, NOW, 10) == 0
+    assert table.count_ready(PRODUCTS, NOW, 10, Lane.BULK) == 0
     assert table.state(PRODUCTS, "A").attempts == 2
 
 
 def test_ready_records_are_counted_up_to_a_limit(table):
     for number in range(9):
         table.put(record(str(number), number))
-    assert table.count_ready(PRODUCTS, NOW, 5) == 5
-    assert table.count_ready(PRODUCTS, NOW, 50) == 9
+    assert table.count_ready(PRODUCTS, NOW, 5, Lane.BULK) == 5
+    assert table.count_ready(PRODUCTS, NOW, 50, Lane.BULK) == 9
     assert table.any_ready(PRODUCTS, NOW, Lane.BULK)
     assert not table.any_ready(PRODUCTS, NOW, Lane.LIVE)
 
@@ -229,8 +229,11 @@ def test_no_query_scans_the_table(table):
     table.get(PRODUCTS, "A")
     keys(table)
     list(table.ready_among(PRODUCTS, ["A"]))
+    list(table.ready(PRODUCTS, NOW, 10, Lane.LIVE, removals=True))
+    list(table.ready(PRODUCTS, NOW, 10, Lane.BULK, removals=False))
     table.any_ready(PRODUCTS, NOW)
-    table.count_ready(PRODUCTS, NOW, 10)
+    table.any_waiting()
+    table.count_ready(PRODUCTS, NOW, 10, Lane.BULK)
     table.postpone(PRODUCTS, "A", NOW, 1, None)
     table.fence(PRODUCTS, "b", [Fence("A", Version(1, 1), "h")])
     table.release("b")

@@ -190,3 +190,46 @@ def test_old_calls_are_forgotten():
     for second in range(1000):
         call(tier, second, heard(100, 99))
     assert len(tier._back) <= 3 * WINDOW + 2
+
+
+def test_paced_calls_are_spread_over_the_minute():
+    tier = Tier()
+    assert tier.pace(0) == 0  # nothing is known of the minute
+    call(tier, 0, heard(20, 19))
+    begun = tier._end[0] - WINDOW if tier._end else 0.0
+    assert tier.interval == 3
+    assert tier.pace(0) == 0
+    assert tier.pace(0, spare=True) == pytest.approx(begun + 2 * 3)
+    for _ in range(3):
+        call(tier, 0, heard(20, 16))
+    assert tier.pace(0) == pytest.approx(begun + 2 * 3)
+    assert tier.pace(59) == 0
+
+
+def test_of_few_calls_none_is_left_over():
+    tier = Tier()
+    call(tier, 0, heard(2, 1))
+    assert tier.pace(40, spare=True) == 0
+
+
+def test_without_headers_a_refusal_halves_what_is_dared_and_full_minutes_add_to_it():
+    tier = Tier()
+    call(tier, 0, QuotaHeaders())
+    call(tier, 1, QuotaHeaders(), rejected=True)
+    assert tier.guess == FIRST_LIMIT / 2
+    call(tier, 100, QuotaHeaders())
+    assert tier.guess == FIRST_LIMIT / 2  # it was not a full minute
+    for second in range(100, 120):
+        call(tier, second, QuotaHeaders())
+    assert tier.guess == FIRST_LIMIT / 2 + 1
+    for _ in range(10):
+        tier.refused(200)
+    assert tier.guess == 1
+
+
+def test_once_it_is_known_that_there_are_no_headers_a_slow_call_holds_up_no_other():
+    tier = Tier()
+    call(tier, 0, QuotaHeaders())
+    tier.made(0)
+    assert tier.delay(PATIENCE - 1) > 0
+    assert tier.delay(PATIENCE) == 0

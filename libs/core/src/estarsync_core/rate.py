@@ -11,6 +11,9 @@ late, out of order, or not at all. So a call has to pass two tests:
 
 And another call waits for the last one's answer, unless that takes longer than `PATIENCE`: another client may
 eat what is left at any moment, and then one call is turned away, not several.
+
+Where the answers have no such headers (the flat scheme, or a gateway that strips them), the quota is found by trial:
+a little more after each full minute that went well, half as much after a refusal.
 """
 
 import re
@@ -22,13 +25,18 @@ from email.utils import parsedate_to_datetime
 FIRST_LIMIT = 35
 """Calls a minute before a header was seen: the smallest published quota (API facts, 2.2)."""
 WINDOW = 60.0
+STEP = 1.0
+"""Calls a minute that are dared more after a minute without headers and without a refusal."""
 PATIENCE = 5.0
 """Seconds for which a call that has no answer yet holds up the next one."""
 _ROUNDING = 1.0  # Reset comes in whole seconds, rounded either way
 _EARLIEST = 2.0  # an absolute Reset may be rounded up, and the Date that it is read against down
 _STALE = 25.0  # an answer that took longer may speak of any of two minutes
 _TURN = 0.05
+_FULL = 0.9  # of the minute's calls: less says nothing of whether more would be allowed
 _SCOPE = re.compile(r"[A-Za-z]{1,30}")  # it becomes a metric's label
+_FEW = 8  # calls a minute: too few to leave one unused
+_AT_ONCE = 10  # the part of a minute's calls that may be made at its beginning
 _EPOCH_MILLISECONDS = 1e12
 _EPOCH_SECONDS = 1e9
 
@@ -94,12 +102,16 @@ class Tier:
     Attributes:
         share: the part of the quota that we may use; the rest is left to others.
         limit: calls a minute; None before the first header.
+        guess: calls a minute where there are no headers.
         blocked_until: no call is made before.
     """
 
     share: float = 1.0
     limit: int | None = None
     blocked_until: float = 0.0
+    guess: float = FIRST_LIMIT
+    _headless: bool = False  # whether an answer came without headers
+    _guessed_at: float | None = None
     _open: dict[int, float] = field(default_factory=dict)  # number of a call, and when it was made
     _back: list[float] = field(default_factory=list)  # when the calls of the last minutes came back
     _calls: int = 0
@@ -108,29 +120,63 @@ class Tier:
         None  # calls that the present minute still allows at most, open ones not taken off
     )
 
+    @property
+    def usable(self) -> int:
+        """Calls a minute that we may make."""
+        return max(1, int((self.guess if self.limit is None else self.limit) * self.share))
+
+    @property
+    def interval(self) -> float:
+        """Seconds for each call that we may make."""
+        return WINDOW / self.usable
+
+    def pace(self, now: float, *, spare: bool = False) -> float:
+        """Seconds until a call fits into an even use of the minute, so that what is urgent never waits for the next one.
+
+        Calls that were not made can be made later in the minute.
+
+        Args:
+            now: the time.
+            spare: whether one call is to be left for what is urgent; without, some may be made at once.
+        """
+        self._roll(now)
+        usable = self.usable
+        if self._end is None:
+            return 0.0
+        begun = self._end[0] - WINDOW
+        calls = self._ours(begun)  # that were made, and may be made before this one
+        if spare:
+            calls += usable > _FEW
+        else:
+            calls -= usable // _AT_ONCE
+        due = begun + calls * WINDOW / usable
+        return min(max(0.0, due - now), max(0.0, self._end[1] - now))
+
     def delay(self, now: float) -> float:
         """Seconds until a call may be made; 0 means now."""
         self._roll(now)
         if now < self.blocked_until:
             return self.blocked_until - now
-        if any(self.limit is None or now - made < PATIENCE for made in self._open.values()):
+        patient = self.limit is None and not self._headless
+        if any(patient or now - made < PATIENCE for made in self._open.values()):
             return _TURN
-        limit = FIRST_LIMIT if self.limit is None else self.limit
-        usable = max(1, int(limit * self.share))
-        begun = now - WINDOW if self._end is None else self._end[0] - WINDOW
-        counted = len(self._back) - bisect_left(self._back, begun)
-        ours = counted + len(self._open)
+        usable = self.usable
+        ours = self._ours(now - WINDOW if self._end is None else self._end[0] - WINDOW)
         if ours >= usable:
             if self._end is not None:
                 return self._end[1] - now
             leaving = len(self._back) - usable + len(self._open)
             return self._back[leaving] + WINDOW - now + _TURN if 0 <= leaving < len(self._back) else _TURN
-        if self._remaining is not None and self._end is not None:
-            others = max(0, limit - self._remaining - ours)
-            left_to_them = max(0, limit - usable - others)
+        if self.limit is not None and self._remaining is not None and self._end is not None:
+            others = max(0, self.limit - self._remaining - ours)
+            left_to_them = max(0, self.limit - usable - others)
             if self._remaining - len(self._open) - left_to_them <= 0:
                 return self._end[1] - now
         return 0.0
+
+    def _ours(self, since: float) -> int:
+        """Our calls that may be counted in a minute that began then."""
+        return len(self._back) - bisect_left(self._back, since) + len(self._open)
 
     def made(self, now: float) -> int:
         """A call is about to be made; `answered` or `cancelled` must follow, with the number given here."""
@@ -159,12 +205,29 @@ class Tier:
             del self._back[: bisect_left(self._back, now - 2 * WINDOW)]
         self._back.append(now)
         known = headers is not None and self._learn(made, now, headers)
+        if self.limit is None:
+            self._try_more(now, rejected=rejected, answered=headers is not None)
         if not known and self._remaining is not None:
             self._remaining -= 1  # it may have been counted in this minute
         if rejected:
             waits = [] if headers is None else [headers.reset_in, headers.retry_after]
             wait = max((each for each in waits if each is not None), default=WINDOW)
             self.block(now + wait + _ROUNDING)
+
+    def refused(self, now: float) -> None:
+        """A call was refused, without headers, because too many were made: dare half as many from now on."""
+        self.guess = max(1.0, self.guess / 2)
+        self._guessed_at = now
+
+    def _try_more(self, now: float, *, rejected: bool, answered: bool) -> None:
+        self._headless = self._headless or answered
+        if rejected:
+            self.refused(now)
+        elif self._guessed_at is None:
+            self._guessed_at = now
+        elif now - self._guessed_at >= WINDOW and self._ours(now - WINDOW) >= _FULL * self.usable:
+            self.guess += STEP
+            self._guessed_at = now
 
     def block(self, until: float) -> None:
         """Make no call before `until`."""

@@ -7,25 +7,26 @@ import structlog
 
 from estarsync_core.clock import Clock
 from estarsync_core.dotdigital.outcomes import Call, ImportState, Next, import_state, next_step
+from estarsync_core.dotdigital.reports import EMPTY, Report
 from estarsync_core.entities import Entity
 from estarsync_core.errors import Stop
 from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient
 from loader.batches import Batch, Kind, State
+from loader.fences import CHUNK
 from loader.lanes import Lanes
 from loader.ledger import Ledger
+from loader.polls import Polls
 from loader.records import Pending
 from loader.report import Settlement
 from loader.settings import Settings
 from loader.slots import Slots
 from loader.table import Table
 
-_FIRST_POLL, _LAST_POLL = 0.25, 10.0
-_POLL_SHARE = 0.15  # of the time that an import has taken: it is noticed so much too late at most
 _LAST_BACKOFF = 60.0
 _MOST_FAILURES = 5
-_HOUR = 3600.0
 _UNAUTHORIZED = 401
 _LONGEST_SETTLING = 30 * 60.0
+_OVER = object()
 _log = structlog.get_logger()
 
 
@@ -68,6 +69,7 @@ class Answers:
         self._clock = clock
         self._lanes = lanes
         self._begin = begin
+        self._polls = Polls(client, batches.values())
         self.longest_import = 0.0
         """Seconds that the longest import took."""
 
@@ -100,7 +102,7 @@ class Answers:
             case Next.WAIT_QUOTA:
                 self._try_again(batch, 0.0)  # the client knows when the quota is back
             case Next.WAIT_HOUR:
-                self._wait_an_hour()
+                self._wait_an_hour(batch)
                 self._try_again(batch, 0.0)
             case Next.WAIT_SLOT:
                 self._slots.full(batch.entity)
@@ -123,7 +125,7 @@ class Answers:
         batch.import_id = import_id
         batch.state = State.TO_ASK
         batch.tries = 0
-        batch.due = self._clock.monotonic() + _FIRST_POLL
+        batch.due = self._clock.monotonic() + self._polls.first(batch)
         self._ledger.write([self._ledger.accepted(batch)])
 
     def _asked(self, batch: Batch, answer: Answer) -> None:
@@ -133,17 +135,18 @@ class Answers:
             batch.state = State.TO_ASK
             return
         if step is Next.WAIT_HOUR:
-            self._wait_an_hour()
+            self._wait_an_hour(batch)
         if step is Next.VANISHED:
             self._failed(batch, "vanished")
             return
-        report = answer.body if step is Next.DONE and isinstance(answer.body, dict) else {}
-        word = str(report.get("status", ""))
+        report = answer.body if step is Next.DONE and isinstance(answer.body, Report) else EMPTY
+        word = report.status
         match import_state(word):
             case ImportState.FINISHED:
                 if batch.sent_at is not None:
                     batch.took = round(self._clock.monotonic() - batch.sent_at, 3)
                     self.longest_import = max(self.longest_import, batch.took)
+                    self._polls.learn(batch, batch.took)
                 self._finish(batch, report)
             case ImportState.FAILED:
                 self._failed(batch, word)
@@ -163,7 +166,7 @@ class Answers:
             return
         batch.state = State.TO_ASK
         elapsed = now - (batch.opened_at if batch.sent_at is None else batch.sent_at)
-        batch.due = now + min(_LAST_POLL, max(_FIRST_POLL, _POLL_SHARE * elapsed))
+        batch.due = now + self._polls.next(batch, elapsed)
 
     def _failed(self, batch: Batch, why: str) -> None:
         """An import that came to nothing: its body is sent again, or its records are read again."""
@@ -184,11 +187,24 @@ class Answers:
         else:
             self.close(batch, why)
 
-    def _finish(self, batch: Batch, report: dict[str, object] | None) -> None:
-        """The fate of a batch's records is known. After a lost reply the keys stay fenced for a while."""
-        self._settlement.apply(batch, report, keep_fences=batch.lost)
-        batch.reported = True
+    def _finish(self, batch: Batch, report: Report | None) -> None:
+        """The fate of a batch's records is known, and their slot is free; they are settled step by step."""
         self._slots.freed(batch.entity)
+        batch.state = State.REPORTED
+        batch.due = self._clock.monotonic()
+        batch.settling = self._settlement.steps(batch, report, keep_fences=batch.lost)
+        batch.discard()
+        if len(batch.fences) <= CHUNK:
+            self.go_on(batch)
+
+    def go_on(self, batch: Batch) -> None:
+        """Settle some more records of a reported batch. After a lost reply the keys stay fenced for a while."""
+        if batch.settling is None:
+            raise ValueError("the batch has no report")
+        if next(batch.settling, _OVER) is not _OVER:
+            return
+        batch.settling = None
+        batch.reported = True
         if batch.lost:
             self.settle(batch)
         else:
@@ -225,7 +241,7 @@ class Answers:
         )
 
     def _forget(self, batch: Batch) -> None:
-        batch.discard()
+        batch.close()
         del self._batches[batch.id]
 
     def _divide(self, batch: Batch, code: str) -> None:
@@ -240,10 +256,10 @@ class Answers:
             return
         _log.warning("divided", batch=batch.id, code=code, records=len(batch.fences))
         middle = len(batch.fences) // 2
+        keys = [fence.key for fence in batch.fences]
         self.close(batch, f"divided: {code}", refused=True)
-        for half in (batch.fences[:middle], batch.fences[middle:]):
-            keys = [fence.key for fence in half]
-            self._begin(batch.entity, self._table.ready_among(batch.entity, keys))
+        for half in (keys[:middle], keys[middle:]):
+            self._begin(batch.entity, self._table.ready_among(batch.entity, half))
 
     def _try_again(self, batch: Batch, wait: float) -> None:
         batch.state = State.TO_SEND
@@ -253,6 +269,6 @@ class Answers:
         batch.tries += 1
         return float(min(_LAST_BACKOFF, 0.5 * 2 ** min(batch.tries, 10)))
 
-    def _wait_an_hour(self) -> None:
-        self._client.block_all(_HOUR)
-        _log.warning("hour_used_up", until_seconds=_HOUR)
+    def _wait_an_hour(self, batch: Batch) -> None:
+        seconds = round(self._client.delay(batch.operation))
+        _log.warning("hour_used_up", next_call_in_seconds=seconds)

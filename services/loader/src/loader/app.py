@@ -161,7 +161,8 @@ def lead(
             uuid4,
         )
         stack.callback(engine.close)
-        engine.adopt(*open_batches(rows_of(read_topics(settings, [settings.topic(IMPORTS)]))))
+        imports = rows_of(read_topics(settings, [settings.topic(IMPORTS)]))
+        engine.adopt(*open_batches(imports, standby.folder))
         intake = Intake(settings, table, codec, ledger, metrics, reader.words.blocked)
         places: list[Place] = [(each.topic, each.partition) for each in read.partitions]
         archive = KafkaArchive(settings)

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from errno import ENOSPC
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -12,15 +14,17 @@ from typing import IO, Any
 import msgspec
 
 from estarsync_core.dotdigital.payloads import bare_contact_entry, contact_entry, insight_record
-from estarsync_core.entities import Entity
+from estarsync_core.entities import Entity, Lane
 from estarsync_core.keys import record_key
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Operation, path_value
 from estarsync_runtime.dotdigital.provisioning import Account
+from loader.fences import Fences
 from loader.records import Fence, Pending
 
 _CHUNK = 65_536
 _MOST_DELETED = 5000  # keys of one call (API facts, 2.4)
+_ROWS = 500  # in memory at once
 _TAIL = b"]}"
 
 
@@ -34,10 +38,12 @@ class Kind(StrEnum):
 class State(StrEnum):
     """Where a batch is."""
 
+    FILLING = "filling"
     TO_SEND = "to_send"
     SENDING = "sending"
     TO_ASK = "to_ask"
     ASKING = "asking"
+    REPORTED = "reported"
     SETTLING = "settling"
 
 
@@ -47,6 +53,7 @@ class Batch:
 
     Attributes:
         id: ours; the same for every try.
+        lane: of its records.
         body: the spooled body, a file without a name; None on a batch that was restored after a restart.
         digest: SHA-256 of its rows.
         path: where the call goes.
@@ -59,13 +66,15 @@ class Batch:
         lost: whether Dotdigital may hold an import of this body that we have no id for.
         held: whether nothing is asked or sent while its lane is stopped, since its last answer is why.
         restored: whether it was left by an earlier process.
+        settling: settles its records, a few with every step, once its report is there.
         reported: whether a report has said what became of its records.
     """
 
     id: str
     entity: Entity
     kind: Kind
-    fences: list[Fence]
+    fences: Fences
+    lane: Lane = Lane.BULK
     body: IO[bytes] | None = None
     size: int = 0
     digest: str = ""
@@ -81,6 +90,7 @@ class Batch:
     lost: bool = False
     held: bool = False
     restored: bool = False
+    settling: Iterator[None] | None = None
     reported: bool = False
 
     @property
@@ -104,7 +114,8 @@ class Batch:
     @property
     def holds_slot(self) -> bool:
         """Whether it takes, or may take, one of the account's import slots."""
-        return self.kind is Kind.IMPORT and (self.state is not State.TO_SEND or self.lost)
+        free = {State.FILLING, State.TO_SEND, State.REPORTED}
+        return self.kind is Kind.IMPORT and (self.state not in free or self.lost)
 
     def chunks(self) -> Iterator[bytes]:
         """The spooled body, piece by piece; may be read again, from any thread."""
@@ -116,14 +127,90 @@ class Batch:
             yield chunk
 
     def discard(self) -> None:
-        """Give the body's disk space back."""
+        """Give the body's disk space back. Its fences stay."""
         if self.body is not None:
             self.body.close()
             self.body = None
 
+    def close(self) -> None:
+        """Give all its disk space back; nothing may follow."""
+        self.discard()
+        self.fences.close()
+
+
+class Filling:
+    """A batch that is being filled, as many records at a time as the caller likes.
+
+    Attributes:
+        batch: what it becomes.
+        full: whether nothing more fits.
+    """
+
+    def __init__(self, batch: Batch, body: IO[bytes], max_bytes: int, row: Callable[[Pending], Any]) -> None:
+        self.batch = batch
+        self.full = False
+        self._body = body
+        self._max_bytes = max_bytes
+        self._row = row
+        self._digest = hashlib.sha256()
+
+    def add(self, records: Iterable[Pending]) -> list[Fence]:
+        """Take in what fits of the records that are of the batch's kind; gives their fences.
+
+        Where the disk is full, the batch is full too.
+        """
+        added: list[Fence] = []
+        waiting = (each for each in records if each.tombstone == (self.batch.kind is Kind.DELETE))
+        while not self.full and (some := self._some(waiting)):
+            added += some
+        return added
+
+    def finish(self) -> Batch:
+        """The batch, ready to be sent; nothing may be added any more."""
+        batch = self.batch
+        batch.size += len(_TAIL)  # it is there already
+        batch.digest = self._digest.hexdigest()
+        batch.state = State.TO_SEND
+        return batch
+
+    def _some(self, records: Iterator[Pending]) -> list[Fence]:
+        pieces: list[bytes] = []
+        fences: list[Fence] = []
+        size, count = self.batch.size, len(self.batch.fences)
+        for record in islice(records, _ROWS):
+            row = msgspec.json.encode(self._row(record))
+            if count and not self._fits(size + len(row), count):
+                self.full = True
+                break
+            pieces.append(b"," + row if count else row)
+            size, count = size + len(pieces[-1]), count + 1
+            fences.append(Fence(record.key, record.version, content_hash(record.payload), record.email))
+        return fences if self._write(pieces, fences) else []
+
+    def _fits(self, size: int, count: int) -> bool:
+        if self.batch.kind is Kind.DELETE:
+            return self.batch.entity is Entity.PRODUCTS and count < _MOST_DELETED
+        return size + len(_TAIL) + 1 <= self._max_bytes
+
+    def _write(self, pieces: list[bytes], fences: list[Fence]) -> bool:
+        """Whether there was room. The end of the body is written each time: `finish` must not need any."""
+        piece = b"".join(pieces)
+        try:
+            _write_all(self._body.fileno(), piece + _TAIL, self.batch.size)
+        except OSError as error:
+            if error.errno != ENOSPC:
+                raise
+            self.full = True
+            return False
+        self.batch.size += len(piece)
+        self._digest.update(piece)
+        for fence in fences:
+            self.batch.fences.append(fence)
+        return True
+
 
 class Spooler:
-    """Builds batches out of pending records, one record in memory at a time.
+    """Makes batches out of pending records, one record in memory at a time.
 
     Args:
         folder: on the disk that takes the bodies.
@@ -143,41 +230,38 @@ class Spooler:
 
         An order's deletion is a call of its own, since it names its contact.
         """
-        batch: Batch | None = None
-        digest = hashlib.sha256()
-        for record in records:
-            if batch is None:
-                batch = self._begin(batch_id, record)
-            if record.tombstone != (batch.kind is Kind.DELETE):
-                continue
-            row = msgspec.json.encode(self._row(record))
-            if batch.fences and not self._fits(batch, row):
-                break
-            self._write(batch, b"," + row if batch.fences else row)
-            digest.update(row)
-            batch.fences.append(Fence(record.key, record.version, content_hash(record.payload), record.email))
-        if batch is not None and batch.body is not None:
-            self._write(batch, _TAIL)
-            batch.body.flush()
-            batch.digest = digest.hexdigest()
-        return batch
+        rest = iter(records)
+        first = next(rest, None)
+        if first is None:
+            return None
+        filling = self.begin(batch_id, first)
+        rest = chain([first], rest)
+        del first  # one record in memory at a time
+        filling.add(rest)
+        batch = filling.finish()
+        if batch.fences:
+            return batch
+        batch.close()  # the disk is full
+        return None
 
-    def _begin(self, batch_id: str, first: Pending) -> Batch:
+    def begin(self, batch_id: str, first: Pending) -> Filling:
+        """An empty batch of the kind and lane of its first record, which is yet to be added."""
         kind = Kind.DELETE if first.tombstone else Kind.IMPORT
-        body = TemporaryFile(dir=self._folder, prefix="loader-")  # noqa: SIM115 - the batch closes it
-        batch = Batch(batch_id, first.entity, kind, [], body, path=self._path(kind, first))
-        self._write(batch, self._head(batch))
-        return batch
-
-    def _fits(self, batch: Batch, row: bytes) -> bool:
-        if batch.kind is Kind.DELETE:
-            return batch.entity is Entity.PRODUCTS and len(batch.fences) < _MOST_DELETED
-        return batch.size + len(row) + len(_TAIL) + 1 <= self._max_bytes
-
-    @staticmethod
-    def _write(batch: Batch, piece: bytes) -> None:
-        if batch.body is not None:
-            batch.size += batch.body.write(piece)
+        body = TemporaryFile(dir=self._folder, prefix="loader-", buffering=0)  # noqa: SIM115 - the batch closes it
+        batch = Batch(
+            batch_id,
+            first.entity,
+            kind,
+            Fences(self._folder),
+            first.lane,
+            body,
+            path=self._path(kind, first),
+            state=State.FILLING,
+        )
+        head = self._head(batch)
+        _write_all(body.fileno(), head, 0)
+        batch.size = len(head)
+        return Filling(batch, body, self._max_bytes, self._row)
 
     def _head(self, batch: Batch) -> bytes:
         if batch.kind is Kind.DELETE:
@@ -209,6 +293,13 @@ class Spooler:
             return f"/insightData/v3/accounts/{self._account.catalog_collection}/deleteRecords"
         contact, order = path_value(first.email or ""), path_value(record_key(first.key))
         return f"/insightData/v3/contacts/email/{contact}/{self._account.orders_collection}/{order}"
+
+
+def _write_all(number: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(number, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def content_hash(payload: bytes | None) -> str:

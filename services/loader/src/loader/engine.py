@@ -3,13 +3,12 @@
 One thread owns all state. Calls run beside it and their answers come back through a queue, so that a slow answer
 holds up nothing else. A batch goes through these states:
 
-    to_send ──PUT──▶ sending ──202──▶ to_ask ──GET──▶ asking ──finished──▶ closed
-       ▲                │                ▲               │        └──▶ settling ──▶ closed  (its reply was lost)
-       └──try again─────┘                └──still running┘
+    filling ──▶ to_send ──PUT──▶ sending ──202──▶ to_ask ──GET──▶ asking ──finished──▶ reported ──▶ closed
+                   ▲                │                ▲               │                     └──▶ settling ──▶ closed
+                   └──try again─────┘                └──still running┘                          (its reply was lost)
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -17,12 +16,13 @@ import structlog
 
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity, Lane
-from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient, Operation, Ticket
+from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient, Ticket
 from estarsync_runtime.metrics import Metrics
 from loader.answers import Answers
 from loader.batches import Batch, Kind, Spooler, State
 from loader.calls import Calls
 from loader.errands import Errand, Errands
+from loader.filler import Filler
 from loader.gate import Gate
 from loader.lanes import Lanes
 from loader.ledger import Ledger
@@ -86,8 +86,8 @@ class Engine:
         self._new_id = new_id
         self._batches: dict[str, Batch] = {}
         self._slots = Slots(settings, self._batches.values(), lanes, clock)
-        self._ready_since: dict[Entity, float] = {}
-        self._last_turn: dict[Entity, int] = dict.fromkeys(Entity, 0)
+        self._filler = Filler(settings, table, spooler, self._slots, client, lanes, self._batches, new_id)
+        self._settled_some = False
         self._answers = Answers(
             settings, self._batches, table, ledger, settlement, self._slots, client, clock, lanes, self._start
         )
@@ -97,6 +97,16 @@ class Engine:
     def idle(self) -> bool:
         """Whether no batch is open, and no errand under way."""
         return not self._batches and self._errands.idle
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to do at once."""
+        return self._filler.busy or self._settled_some
+
+    @property
+    def bytes_used(self) -> int:
+        """What the bodies take on disk."""
+        return sum(batch.size for batch in self._batches.values() if batch.body is not None)
 
     @property
     def calling(self) -> bool:
@@ -125,10 +135,11 @@ class Engine:
                 self._answers.settle(batch)  # nobody knows whether Dotdigital has it
             _log.info("adopted", batch=batch.id, records=len(batch.fences), accepted=accepted)
 
-    def step(self, *, contacts_read: bool) -> None:
-        """Handle what came back, send what is due, make a new batch.
+    def step(self, *, contacts_read: bool, coming: Collection[Entity] = ()) -> None:
+        """Handle what came back, send what is due, settle and fill some more; a moment's work.
 
         Args:
+            coming: entities of which more stands in Kafka.
             contacts_read: whether all contacts in Kafka have been read, so that an order's missing contact is
                 really one that only orders know.
 
@@ -137,13 +148,16 @@ class Engine:
         """
         self.handle_answers()
         now = self._clock.monotonic()
-        for batch in list(self._batches.values()):
+        self._settled_some = False
+        for batch in sorted(self._batches.values(), key=lambda each: each.lane is Lane.BULK):
             if batch.due <= now:
                 self._advance(batch)
         if contacts_read:
             self._gate.step()
             self._errands.step()
-        self._open_next(now)
+        full = self._filler.step(now, self._coming(coming))
+        if full is not None:
+            self._announce(full)
         if now >= self._show_due:
             self._show_due = now + _SHOW_SECONDS
             self._show()
@@ -159,46 +173,30 @@ class Engine:
     def close(self) -> None:
         """Give the disk space of the bodies back; nothing may follow."""
         for batch in self._batches.values():
-            batch.discard()
-
-    def _open_next(self, now: float) -> None:
-        """Make one batch of what has waited long enough: live records first, else the entities take turns."""
-        live = {entity: self._table.any_ready(entity, now, Lane.LIVE) for entity in Entity}
-        turn = sorted(Entity, key=lambda entity: (not live[entity], self._last_turn[entity]))
-        for entity in turn:
-            if self._is_time(entity, now):
-                self._ready_since.pop(entity, None)
-                self._last_turn[entity] = 1 + max(self._last_turn.values())
-                with closing(self._table.ready(entity, now, self._settings.loader_batch_records)) as records:
-                    self._start(entity, records)
-                return
-
-    def _is_time(self, entity: Entity, now: float) -> bool:
-        if self._lanes.stopped(entity) or not self._table.any_ready(entity, now):
-            self._ready_since.pop(entity, None)
-            return False
-        waited = now - self._ready_since.setdefault(entity, now)
-        operation: Operation = "contact_import" if entity is Entity.CONTACTS else "insight_import"
-        # The longer it waits for a slot or for the quota, the more goes into one call.
-        if not self._slots.may_open(entity) or self._client.delay(operation) > 0:
-            return False
-        limit = self._settings.loader_batch_records
-        return (
-            waited >= self._settings.loader_linger_seconds
-            or self._table.count_ready(entity, now, limit) >= limit
-        )
+            batch.close()
 
     def _start(self, entity: Entity, records: Iterable[Pending]) -> None:
         batch = self._spooler.build(f"{entity}-{self._new_id()}", records)
         if batch is None:
             return
-        batch.opened_at = batch.due = self._clock.monotonic()
         self._batches[batch.id] = batch
         with self._table.transaction():
             self._table.fence(entity, batch.id, batch.fences)
-            # Before the PUT: a crash between the two must leave the fence standing.
-            self._ledger.write([self._ledger.intent(batch)])
-        _log.info("batch", batch=batch.id, kind=batch.kind, records=len(batch.fences), bytes=batch.size)
+        self._announce(batch)
+
+    def _announce(self, batch: Batch) -> None:
+        """A batch is ready to be sent."""
+        batch.opened_at = batch.due = self._clock.monotonic()
+        # Before the PUT: a crash between the two must leave the fence standing.
+        self._ledger.write(self._ledger.intent(batch))
+        _log.info(
+            "batch",
+            batch=batch.id,
+            kind=batch.kind,
+            lane=batch.lane,
+            records=len(batch.fences),
+            bytes=batch.size,
+        )
 
     def _advance(self, batch: Batch) -> None:
         if self._lanes.stopped(batch.entity):
@@ -212,17 +210,27 @@ class Engine:
             ticket = self._client.reserve(batch.status_operation)
             if ticket is not None:
                 batch.state = State.ASKING
-                self._calls.start(batch, partial(self._client.call, ticket, "GET", batch.status_path))
+                folder = self._settings.data_dir
+                self._calls.start(batch, partial(self._client.report, ticket, batch.status_path, folder))
+        elif batch.state is State.REPORTED and not self._settled_some:
+            self._settled_some = True
+            self._answers.go_on(batch)
         elif batch.state is State.SETTLING:
             self._answers.close(batch, "settled")
 
+    def _coming(self, coming: Collection[Entity]) -> Collection[Entity]:
+        """Orders come as well, as long as contacts are on their way that they wait for."""
+        contacts = any(batch.entity is Entity.CONTACTS for batch in self._batches.values())
+        return {*coming, Entity.ORDERS} if contacts and self._table.any_waiting() else coming
+
     def _send(self, batch: Batch) -> None:
-        if not self._slots.may_send(batch) or self._client.delay(batch.operation) > 0:
+        spare = batch.lane is Lane.BULK
+        if not self._slots.may_send(batch) or self._client.delay(batch.operation, spare=spare) > 0:
             return
         if self._ledger.age > _LEASE_SECONDS:
             # We were held up: before anything is sent, Kafka must say that no newer loader has taken over.
             self._ledger.write([self._ledger.renewed(batch)])
-        ticket = self._client.reserve(batch.operation)
+        ticket = self._client.reserve(batch.operation, spare=spare)
         if ticket is not None:
             batch.state = State.SENDING
             batch.sent_at = self._clock.monotonic()

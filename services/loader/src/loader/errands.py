@@ -37,7 +37,6 @@ _LOOKED_AT = 100
 _LEASE_SECONDS = 10.0
 _EVERY = 0.2
 _LAST_BACKOFF = 60.0
-_HOUR = 3600.0
 _CUSTOMER = "CUSTOMER_ID"
 _log = structlog.get_logger()
 
@@ -176,10 +175,8 @@ class Errands:
                 errand.tries = 0
                 errand.due = self._clock.monotonic()
                 self._decided(errand, step, answer)
-            case Next.WAIT_QUOTA:
+            case Next.WAIT_QUOTA | Next.WAIT_HOUR:
                 errand.due = self._clock.monotonic()  # the client knows when the quota is back
-            case Next.WAIT_HOUR:
-                self._client.block_all(_HOUR)
             case Next.RETRY | Next.LOST | Next.WAIT_SLOT:
                 errand.tries += 1
                 wait = min(_LAST_BACKOFF, 0.5 * 2 ** min(errand.tries, 10))

@@ -85,6 +85,12 @@ class Intake:
         """Whether records are left that could not be taken yet."""
         return bool(self._untaken)
 
+    def coming(self, partitions: Sequence[Place]) -> set[Entity]:
+        """The entities of which more stands in their topics, and can be taken."""
+        if self.stalled:
+            return set()
+        return {self._entities[place[0]] for place in partitions if place not in self._at_end}
+
     def take(self, messages: Sequence[Message]) -> None:
         """Put records into the table, and remember how far the topics were read.
 

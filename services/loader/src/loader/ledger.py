@@ -136,10 +136,15 @@ class Ledger:
                 self.outbox.clear()
                 return
 
-    def intent(self, batch: Batch) -> Entry:
-        """That a batch is about to be sent: from now on its keys are fenced, also after a crash."""
-        rows = [[f.key, f.version.sequence, f.version.revision, f.hash, f.email] for f in batch.fences]
-        return self._import(batch, "intent", keys=rows)
+    def intent(self, batch: Batch) -> list[Entry]:
+        """That a batch is about to be sent: from now on its keys are fenced, also after a crash.
+
+        Many keys take many records, since a record's size is limited.
+        """
+        return [
+            self._import(batch, "more_keys" if number else "intent", keys=msgspec.Raw(rows))
+            for number, rows in enumerate(batch.fences.rows())
+        ]
 
     def renewed(self, batch: Batch) -> Entry:
         """That a batch is about to be sent again: what Dotdigital said of it before is void."""

@@ -103,7 +103,10 @@ class Loop:
         """One turn; blocks for a moment where there is nothing to read."""
         self._read()
         self._control.step()
-        self._engine.step(contacts_read=self._intake.contacts_read(self._partitions))
+        self._engine.step(
+            contacts_read=self._intake.contacts_read(self._partitions),
+            coming=self._intake.coming(self._partitions),
+        )
         if self._clock.monotonic() >= self._commit_due or len(self._ledger.outbox) > _MOST_LETTERS:
             self.commit()
             self._commit_due = self._clock.monotonic() + _COMMIT_SECONDS
@@ -117,7 +120,7 @@ class Loop:
             messages: list[Message] = []
             if not self._intake.stalled:
                 with translated():
-                    messages = self._consumer.consume(_READ, _IDLE_SECONDS)
+                    messages = self._consumer.consume(_READ, 0.0 if self._engine.busy else _IDLE_SECONDS)
             self._positions.read(messages)
             self._intake.take(messages)
         except RetryLater as error:

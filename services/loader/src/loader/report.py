@@ -1,7 +1,7 @@
 """What an import's report decides: every record of the batch gets its fate, written down in one transaction."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -9,7 +9,8 @@ from typing import assert_never
 import structlog
 
 from estarsync_core.clock import Clock
-from estarsync_core.dotdigital.outcomes import Fate, Verdict, contact_verdicts, insight_verdicts
+from estarsync_core.dotdigital.outcomes import Fate, Verdict, contact_judge, insight_judge
+from estarsync_core.dotdigital.reports import Report
 from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.keys import record_key
@@ -69,29 +70,35 @@ class Settlement:
         """A person has looked: the dead letters that stopped this lane may be written."""
         self._brake.wave_through(entity)
 
-    def apply(self, batch: Batch, report: dict[str, object] | None, *, keep_fences: bool) -> None:
-        """Settle every record of a finished batch. Blocks for one Kafka transaction.
+    def steps(self, batch: Batch, report: Report | None, *, keep_fences: bool) -> Iterator[None]:
+        """Settle every record of a finished batch, some with each step, each in a Kafka transaction.
+
+        A step blocks for that transaction. After a crash between two of them the batch is still open: the next
+        loader asks for its report again.
 
         Args:
             batch: the batch.
             report: the import's report; None for a deletion, which has none.
             keep_fences: whether the keys stay fenced (a lost reply may have opened a second import).
         """
-        keys = [fence.key for fence in batch.fences]
-        if report is None:
-            verdicts = [Verdict(Fate.DELIVERED)] * len(keys)
-        elif batch.entity is Entity.CONTACTS:
-            by_email = contact_verdicts(keys, report)
-            verdicts = [by_email[key] for key in keys]
-        else:
-            record_keys = [record_key(key) for key in keys]
-            by_key = insight_verdicts(record_keys, report)
-            verdicts = [by_key[key] for key in record_keys]
-        self._settle(batch, verdicts, keep_fences=keep_fences)
+        judge = self._judge(batch, report)
+        if report is not None:
+            report.close()
+        counts: Counter[str] = Counter()
+        left = len(batch.fences)
+        for fences in batch.fences.chunks():
+            left -= len(fences)
+            verdicts = [judge(fence.key) for fence in fences]
+            counts += self._settle(batch, fences, verdicts, last=not left, keep_fences=keep_fences)
+            if left:
+                yield
+        _log.info("settled", batch=batch.id, entity=batch.entity, import_id=batch.import_id, **counts)
 
     def refuse(self, batch: Batch, code: str) -> None:
-        """Settle a batch that Dotdigital refused as a whole: its records are dead letters."""
-        self._settle(batch, [Verdict(Fate.DEAD_LETTER, code)] * len(batch.fences), keep_fences=False)
+        """Settle a batch that Dotdigital refused as a whole, of few records: they are dead letters."""
+        fences = list(batch.fences)
+        verdicts = [Verdict(Fate.DEAD_LETTER, code)] * len(fences)
+        self._settle(batch, fences, verdicts, last=True, keep_fences=False)
 
     def doubts(self, batch: Batch) -> list[Entry]:
         """What to write down of a batch that ends without a report: whatever an import held may be there.
@@ -106,25 +113,37 @@ class Settlement:
             self._doubt(_Case(batch, fence, _UNSAID, state), entries)
         return entries
 
-    def _settle(self, batch: Batch, verdicts: list[Verdict], *, keep_fences: bool) -> None:
+    @staticmethod
+    def _judge(batch: Batch, report: Report | None) -> Callable[[str], Verdict]:
+        if report is None:
+            return lambda _: Verdict(Fate.DELIVERED)
+        count = len(batch.fences)
+        if batch.entity is Entity.CONTACTS:
+            return contact_judge(count, report.summary, report.saved(), report.failed_contacts())
+        judge = insight_judge(count, report.summary, report.failed_records())
+        return lambda key: judge(record_key(key))
+
+    def _settle(
+        self, batch: Batch, fences: list[Fence], verdicts: list[Verdict], *, last: bool, keep_fences: bool
+    ) -> Counter[str]:
         counts: Counter[str] = Counter()
         entries: list[Entry] = []
         state = partial(self._table.state, batch.entity)
         cases = [
             _Case(batch, fence, verdict, state(fence.key))
-            for fence, verdict in zip(batch.fences, verdicts, strict=True)
+            for fence, verdict in zip(fences, verdicts, strict=True)
         ]
         flood = self._is_flood(batch, cases)
         with self._table.transaction():
             for case in cases:
                 counts[self._one(case, entries, held=flood)] += 1
-            if not keep_fences:
+            if last and not keep_fences:
                 self._table.release(batch.id)
                 entries.append(self._ledger.closed(batch, "finished"))
             self._ledger.write(entries)
         for outcome in ("delivered", "dead_letter", "removed", "superseded", "bare_contact"):
             self._metrics.delivered.labels(batch.entity, outcome).inc(counts[outcome])
-        _log.info("settled", batch=batch.id, entity=batch.entity, import_id=batch.import_id, **counts)
+        return counts
 
     def _is_flood(self, batch: Batch, cases: Sequence[_Case]) -> bool:
         """Whether these dead letters are a flood: then the lane is stopped, and they are held instead."""
@@ -137,7 +156,7 @@ class Settlement:
         self._lanes.stop(
             batch.entity,
             "dead_letters",
-            f"{dead:,} of the {records:,} records of one import would become dead letters, {times:,} with"
+            f"{dead:,} of {records:,} records of one import would become dead letters, {times:,} with"
             f" {code or 'no code'}, and others before them: look at what they have in common; to release the lane"
             " makes dead letters of them",
         )

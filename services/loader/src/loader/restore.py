@@ -1,13 +1,15 @@
 """What an earlier loader left in Kafka: what it had settled, and what it had in flight."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 from confluent_kafka import Message
 
 from estarsync_core.entities import Entity, Version
 from loader.batches import Batch, Kind
-from loader.records import Fence, Outcome, Settled
+from loader.fences import Fences
+from loader.records import Outcome, Settled
 
 Row = tuple[bytes, bytes | None]
 """A record's key and value."""
@@ -33,7 +35,7 @@ class _Intent(msgspec.Struct):
     entity: str
     kind: str
     payload_hash: str
-    keys: list[tuple[str, int, int, str, str | None]]
+    keys: msgspec.Raw
 
 
 def rows_of(messages: Iterable[Message]) -> Iterator[Row]:
@@ -54,17 +56,24 @@ def settled_states(rows: Iterable[Row]) -> Iterator[tuple[Entity, str, Settled |
         yield Entity(entity), key, Settled(version, row.hash, Outcome(row.outcome), row.email, row.there)
 
 
-def open_batches(rows: Iterable[Row]) -> tuple[list[Batch], float]:
-    """The batches that were open in `estarsync.imports.v1`, and the seconds of the longest import seen."""
+def open_batches(rows: Iterable[Row], folder: Path | None = None) -> tuple[list[Batch], float]:
+    """The batches that were open in `estarsync.imports.v1`, and the seconds of the longest import seen.
+
+    Args:
+        rows: of that topic, oldest first.
+        folder: on the disk that takes the batches' fences; None for the system's own.
+    """
     decoder = msgspec.json.Decoder(_ImportRow)
-    intents: dict[str, bytes] = {}  # as they were written: most of them are over in the end
+    intents: dict[str, list[bytes]] = {}  # as they were written: most of them are over in the end
     accepted: dict[str, _ImportRow] = {}
     longest = 0.0
     for name, value in rows:
         batch_id = name.decode()
         row = decoder.decode(value) if value is not None else _ImportRow("closed")
         if row.state == "intent" and value is not None:
-            intents[batch_id] = value
+            intents[batch_id] = [value]
+        elif row.state == "more_keys" and value is not None and batch_id in intents:
+            intents[batch_id].append(value)
         elif row.state == "accepted":
             accepted[batch_id] = row
         elif row.state == "renewed":
@@ -73,22 +82,24 @@ def open_batches(rows: Iterable[Row]) -> tuple[list[Batch], float]:
             intents.pop(batch_id, None)
             accepted.pop(batch_id, None)
             longest = max(longest, row.seconds or 0.0)
-    batches = [_batch(batch_id, value, accepted.get(batch_id)) for batch_id, value in intents.items()]
-    return batches, longest
+    batches = []
+    while intents:
+        batch_id, values = intents.popitem()
+        batches.append(_batch(batch_id, values, accepted.get(batch_id), folder))
+    return batches[::-1], longest
 
 
-def _batch(batch_id: str, value: bytes, accepted: _ImportRow | None) -> Batch:
-    intent = msgspec.json.decode(value, type=_Intent)
-    fences = [
-        Fence(key, Version(sequence, revision), content, email)
-        for key, sequence, revision, content, email in intent.keys
-    ]
+def _batch(batch_id: str, values: list[bytes], accepted: _ImportRow | None, folder: Path | None) -> Batch:
+    intents = [msgspec.json.decode(value, type=_Intent) for value in values]
+    fences = Fences(folder)
+    for intent in intents:
+        fences.extend(bytes(intent.keys))
     return Batch(
         batch_id,
-        Entity(intent.entity),
-        Kind(intent.kind),
+        Entity(intents[0].entity),
+        Kind(intents[0].kind),
         fences,
-        digest=intent.payload_hash,
+        digest=intents[0].payload_hash,
         import_id=None if accepted is None else accepted.import_id,
         lost=accepted is not None and accepted.lost,
         restored=True,

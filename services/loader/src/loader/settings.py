@@ -14,7 +14,7 @@ class Settings(ServiceSettings, DotdigitalSettings):
     Attributes:
         loader_contact_slots: contact imports open at once; the account has 25 for everybody.
         loader_insight_slots: imports of products and orders open at once; the account has 5 for everybody.
-        loader_batch_records: the most records of one import.
+        loader_batch_records: the most records of one import; where calls are plenty, 5000 at most.
         loader_batch_bytes: the largest body; Dotdigital takes 50 MB.
         loader_linger_seconds: how long the first record of a batch waits for others.
         loader_park_seconds: how long an order may wait for a contact that Dotdigital does not know.
@@ -26,7 +26,7 @@ class Settings(ServiceSettings, DotdigitalSettings):
 
     loader_contact_slots: Annotated[int, Field(ge=1, le=25)] = 8
     loader_insight_slots: Annotated[int, Field(ge=1, le=5)] = 4
-    loader_batch_records: Annotated[int, Field(ge=1, le=50_000)] = 5000
+    loader_batch_records: Annotated[int, Field(ge=1, le=200_000)] = 100_000
     loader_batch_bytes: Annotated[int, Field(ge=1024, le=45_000_000)] = 45_000_000
     loader_linger_seconds: Annotated[float, Field(ge=0)] = 1.0
     loader_park_seconds: Annotated[float, Field(gt=0)] = 900.0

@@ -10,7 +10,7 @@ grow with it.
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -163,11 +163,33 @@ class Table:
             (until, attempts, parked_at, entity, key),
         )
 
-    def ready(self, entity: Entity, now: float, limit: int) -> Generator[Pending, None, None]:
-        """Records that may go now: the live lane first, the oldest first. The table must not change meanwhile."""
-        query = f"SELECT {_COLUMNS} FROM pending WHERE {_READY} AND not_before <= ? ORDER BY lane, sequence LIMIT ?"
-        with closing(self._db.execute(query, (entity, now, limit))) as rows:
-            yield from map(_pending, rows)
+    def ready(
+        self,
+        entity: Entity,
+        now: float,
+        limit: int,
+        lane: Lane | None = None,
+        *,
+        removals: bool | None = None,
+    ) -> Generator[Pending, None, None]:
+        """Records that may go now: the live lane first, the oldest first. The table must not change meanwhile.
+
+        Args:
+            entity: whose.
+            now: the time.
+            limit: how many at most.
+            lane: only these; None for both.
+            removals: only these, or only all others; None for both.
+        """
+        for each in _LANES if lane is None else (lane,):
+            query = f"SELECT {_COLUMNS} FROM pending WHERE {_READY} AND lane = ? AND not_before <= ?"
+            if removals is not None:
+                query += f" AND {'' if removals else 'NOT'} (payload IS NULL AND bare = 0)"
+            query += " ORDER BY sequence LIMIT ?"
+            with closing(self._db.execute(query, (entity, _LANES.index(each), now, limit))) as rows:
+                for row in rows:
+                    limit -= 1
+                    yield _pending(row)
 
     def ready_among(self, entity: Entity, keys: Iterable[str]) -> Iterator[Pending]:
         """The waiting versions of these keys, as far as they may go. The table must not change meanwhile."""
@@ -183,17 +205,26 @@ class Table:
         query = f"SELECT 1 FROM pending WHERE {_READY} AND lane = ? AND not_before <= ? LIMIT 1"
         return any(self._db.execute(query, (entity, _LANES.index(each), now)).fetchone() for each in lanes)
 
-    def count_ready(self, entity: Entity, now: float, limit: int) -> int:
-        """How many records may go now, counted up to `limit`."""
-        query = f"SELECT count(*) FROM (SELECT 1 FROM pending WHERE {_READY} AND not_before <= ? LIMIT ?)"
-        return int(self._db.execute(query, (entity, now, limit)).fetchone()[0])
+    def count_ready(self, entity: Entity, now: float, limit: int, lane: Lane) -> int:
+        """How many records of a lane may go now, counted up to `limit`."""
+        query = f"SELECT count(*) FROM (SELECT 1 FROM pending WHERE {_READY} AND lane = ? AND not_before <= ? LIMIT ?)"
+        return int(self._db.execute(query, (entity, _LANES.index(lane), now, limit)).fetchone()[0])
+
+    @property
+    def bytes_used(self) -> int:
+        """What its records take on disk; space that was given back is used again."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
     def counts(self) -> dict[tuple[Entity, Lane], int]:
         """How many records wait or are in flight."""
         rows = self._db.execute("SELECT entity, lane, records FROM counts")
         return {(Entity(entity), _LANES[lane]): records for entity, lane, records in rows}
 
-    def fence(self, entity: Entity, batch: str, fences: Sequence[Fence]) -> None:
+    def fence(self, entity: Entity, batch: str, fences: Collection[Fence]) -> None:
         """From now on an open batch holds these keys: no other batch takes them."""
         self._db.executemany(
             "INSERT INTO fences VALUES (?,?,?,?,?,?,?)",
@@ -322,6 +353,13 @@ class Table:
         """The keys of the orders that wait for a contact, the most urgent first."""
         query = "SELECT key FROM pending WHERE email = ? AND waits = 1 ORDER BY lane"
         return [key for (key,) in self._db.execute(query, (email,))]
+
+    def any_waiting(self) -> bool:
+        """Whether an order waits for its contact."""
+        return (
+            self._db.execute("SELECT 1 FROM pending WHERE waits = 1 AND email > '' LIMIT 1").fetchone()
+            is not None
+        )
 
     def unsure(self, limit: int) -> list[str]:
         """E-mails that orders wait for, and of whose contact something has changed since `sure` was said."""

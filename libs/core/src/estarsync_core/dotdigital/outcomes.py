@@ -5,7 +5,7 @@ something that nobody understands would burn the retailer's quota and hide the t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -46,7 +46,8 @@ class Next(StrEnum):
 _ERROR_CODE = re.compile(r"ERROR_[A-Z_]+")
 _V3_CODE = re.compile(r"[A-Za-z]{1,40}:[A-Za-z0-9_.]{1,80}")
 _TOO_MANY_OPEN = re.compile(r"toomany\w*(import|job|active)", re.IGNORECASE)
-_USED_UP = "ERROR_APIUSAGE_EXCEEDED"
+USED_UP = "ERROR_APIUSAGE_EXCEEDED"
+"""The code of the flat scheme's refusal."""
 NO_ANSWER = 0
 _SUCCESS = range(200, 300)
 _REQUEST_TIMEOUT = 408
@@ -69,7 +70,7 @@ def error_code(body: Any) -> str:  # noqa: ANN401 - whatever came
     if found:
         return found.group()
     # The flat scheme's refusal is documented as a text, too.
-    return _USED_UP if "excess" in text.lower() and "api" in text.lower() else ""
+    return USED_UP if "excess" in text.lower() and "api" in text.lower() else ""
 
 
 def too_many_open(code: str) -> bool:
@@ -96,7 +97,7 @@ def next_step(  # noqa: C901, PLR0911, PLR0912 - it is a table
         # A gateway's answer says nothing about what happened behind it.
         return Next.RETRY if call in {Call.STATUS, Call.FIND_CONTACT} else Next.LOST
     match status:
-        case 400 if code == _USED_UP:
+        case 400 if code == USED_UP:
             return Next.WAIT_HOUR
         case 400 | 429 if too_many_open(code):
             return Next.WAIT_SLOT
@@ -165,37 +166,52 @@ _DELIVERED = Verdict(Fate.DELIVERED)
 _UNACCOUNTED = Verdict(Fate.RETRY, "unaccounted")
 
 
-def contact_verdicts(emails: Sequence[str], report: Mapping[str, Any]) -> dict[str, Verdict]:
+def contact_judge(
+    count: int, summary: Mapping[str, Any], saved: Iterable[str], failures: Iterable[tuple[str, str]]
+) -> Callable[[str], Verdict]:
     """Each contact's fate by the report of a finished contact import.
 
-    Failures carry no index, so records are found by their e-mail. A contact that stands in `created` or
-    `updated` was saved, whatever else failed beside it (API facts, 3.5).
+    Failures carry no index, so records are found by their e-mail. A contact that was saved was saved, whatever
+    else failed beside it (API facts, 3.5).
+
+    Args:
+        count: how many contacts were sent.
+        summary: the report's totals.
+        saved: the e-mails of those that were created or updated; gone through once, as are the failures.
+        failures: e-mail and code of those that failed.
+
+    Returns:
+        From an e-mail to its fate.
     """
-    saved = {_email_of(row) for part in ("created", "updated") for row in _rows(report, part)}
-    failed: dict[str, str] = {}
-    for row in _rows(report, "failures"):
-        codes = [str(failure.get("failureCode", "")) for failure in _rows(row, "failures")]
-        failed[_email_of(row)] = codes[0] if codes else ""
-    all_saved = not failed and _total(report, "newContacts", "updatedContacts") == len(emails)
-    return {
-        email: _DELIVERED
-        if email in saved or all_saved
-        else _failure(failed[email])
-        if email in failed
-        else _UNACCOUNTED
-        for email in emails
-    }
+    there, failed = set(saved), dict(failures)
+    all_saved = not failed and _total(summary, "newContacts", "updatedContacts") == count
+
+    def judge(email: str) -> Verdict:
+        if all_saved or email in there:
+            return _DELIVERED
+        return _failure(failed[email]) if email in failed else _UNACCOUNTED
+
+    return judge
 
 
-def insight_verdicts(record_keys: Sequence[str], report: Mapping[str, Any]) -> dict[str, Verdict]:
+def insight_judge(
+    count: int, summary: Mapping[str, Any], failures: Iterable[tuple[str, str]]
+) -> Callable[[str], Verdict]:
     """Each record's fate, by record key, by the report of a finished Insight import.
 
     The report names only failures; the rest counts as delivered if the totals account for every record.
+
+    Args:
+        count: how many records were sent, each with a key of its own.
+        summary: the report's totals.
+        failures: key and reason of those that failed.
+
+    Returns:
+        From a record key to its fate.
     """
-    failed = {str(row.get("key")): str(row.get("failureReason", "")) for row in _rows(report, "failures")}
-    accounted = _total(report, "totalImported") == len(set(record_keys) - failed.keys())
-    rest = _DELIVERED if accounted else _UNACCOUNTED
-    return {key: _failure(failed[key]) if key in failed else rest for key in record_keys}
+    failed = dict(failures)
+    rest = _DELIVERED if _total(summary, "totalImported") == count - len(failed) else _UNACCOUNTED
+    return lambda key: _failure(failed[key]) if key in failed else rest
 
 
 def _failure(code: str) -> Verdict:
@@ -207,17 +223,6 @@ def _failure(code: str) -> Verdict:
     return Verdict(Fate.DEAD_LETTER, word)
 
 
-def _total(report: Mapping[str, Any], *names: str) -> int:
-    summary = report.get("summary")
-    counts = [summary.get(name) for name in names] if isinstance(summary, Mapping) else []
+def _total(summary: Mapping[str, Any], *names: str) -> int:
+    counts = [summary.get(name) for name in names]
     return sum(count for count in counts if isinstance(count, int))
-
-
-def _rows(body: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
-    rows = body.get(name)
-    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
-
-
-def _email_of(row: Mapping[str, Any]) -> str:
-    identifiers = row.get("identifiers")
-    return str(identifiers.get("email", "")).strip().lower() if isinstance(identifiers, Mapping) else ""

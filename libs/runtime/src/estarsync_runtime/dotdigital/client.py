@@ -1,8 +1,9 @@
 """Calls to Dotdigital: one kind of answer, every call within the learned quota."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -12,8 +13,9 @@ import httpx
 import msgspec
 
 from estarsync_core.clock import Clock
-from estarsync_core.dotdigital.outcomes import NO_ANSWER, error_code, too_many_open
+from estarsync_core.dotdigital.outcomes import NO_ANSWER, USED_UP, error_code, too_many_open
 from estarsync_core.rate import QuotaHeaders, Tier, read_headers
+from estarsync_runtime.dotdigital.reports import receive_report
 from estarsync_runtime.metrics import Metrics
 
 TIMEOUT_SECONDS = 121.0
@@ -21,6 +23,9 @@ TIMEOUT_SECONDS = 121.0
 _TICKET_SECONDS = 10.0
 _TRIES = 5
 _LONGEST_WAIT = 30.0
+_FIRST_WAIT, _HOUR = 600.0, 3600.0  # of the flat scheme's rolling hour
+_FLAT = "flat"
+_IN_MEMORY = 16 * 1024 * 1024  # of a report: that of a full batch of contacts is half as large
 
 Operation = Literal[
     "account_info",
@@ -68,6 +73,7 @@ _TIERS: dict[Operation, str] = {
     "rename_contact": "mediumCallRate",
 }
 _KNOWN_TIERS = frozenset(_TIERS.values())
+_SPREAD: frozenset[Operation] = frozenset({"contact_import", "insight_import"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,9 @@ class DotdigitalClient:
         self._scopes: dict[Operation, str | None] = dict(_TIERS)  # None: nobody counts it
         self._tiers: dict[str, Tier] = {}
         self._tiered = False
+        self._flat = False  # whether answers say nothing of a quota: then there is one count for all calls
         self._blocked_until = 0.0
+        self._used_up_wait = _FIRST_WAIT
 
     def __enter__(self) -> Self:
         """Use it for a while."""
@@ -140,20 +148,24 @@ class DotdigitalClient:
         """Where it calls, without a slash at the end."""
         return str(self._http.base_url).rstrip("/")
 
-    def delay(self, operation: Operation) -> float:
-        """Seconds until the quota allows the call; 0 means now."""
-        with self._lock:
-            return self._delay(operation)
+    def delay(self, operation: Operation, *, spare: bool = False) -> float:
+        """Seconds until the quota allows the call; 0 means now.
 
-    def block_all(self, seconds: float) -> None:
-        """Make no call of any kind for so long (the flat scheme's hour is used up)."""
+        Imports are spread over the minute, so that an urgent one never finds it used up; one that is not urgent
+        leaves a `spare` call.
+        """
         with self._lock:
-            self._blocked_until = self._clock.monotonic() + seconds
+            return self._delay(operation, spare=spare)
 
-    def reserve(self, operation: Operation) -> Ticket | None:
+    def interval(self, operation: Operation) -> float:
+        """Seconds for each call of a kind that the quota allows; 0 where nobody counts them."""
+        with self._lock:
+            return 0.0 if self._scopes[operation] is None else self._tier(operation).interval
+
+    def reserve(self, operation: Operation, *, spare: bool = False) -> Ticket | None:
         """The right to make a call now, perhaps on another thread; None where the quota does not allow it."""
         with self._lock:
-            if self._delay(operation) > 0:
+            if self._delay(operation, spare=spare) > 0:
                 return None
             now = self._clock.monotonic()
             tier = self._tier(operation)
@@ -185,11 +197,37 @@ class DotdigitalClient:
         A ticket that has grown old is refused (`sent` is false): a process that was stopped for a while must ask
         whether it is still the one that delivers.
         """
+        return self._make(ticket, lambda: self._whole(method, path, request))
+
+    def report(self, ticket: Ticket, path: str, folder: Path | None = None, most: int = _IN_MEMORY) -> Answer:
+        """Ask for an import's status; the answer's body is a `Report`, or None where it can't be read.
+
+        A large one goes to disk, and is read from there: `body.close()` gives the space back.
+
+        Args:
+            ticket: for this call.
+            path: of the status.
+            folder: on the disk that takes a large report; None for the system's own.
+            most: bytes that are held in memory.
+        """
+        return self._make(ticket, lambda: self._streamed(path, folder, most))
+
+    def _whole(self, method: str, path: str, request: dict[str, Any]) -> tuple[httpx.Response, Any]:
+        response = self._http.request(method, path, **request)
+        return response, _decoded(response.content)
+
+    def _streamed(self, path: str, folder: Path | None, most: int) -> tuple[httpx.Response, Any]:
+        with self._http.stream("GET", path) as response:
+            if not response.is_success:
+                return response, _decoded(response.read())
+            return response, receive_report(response.iter_bytes(), folder, most)
+
+    def _make(self, ticket: Ticket, exchange: Callable[[], tuple[httpx.Response, Any]]) -> Answer:
         operation, started = ticket.operation, self._clock.monotonic()
         if started - ticket.made > _TICKET_SECONDS:
             return self._no_answer(ticket, "TicketTooOld", sent=False)
         try:
-            response = self._http.request(method, path, **request)
+            response, body = exchange()
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -202,7 +240,6 @@ class DotdigitalClient:
         except BaseException:
             self._no_answer(ticket, "Interrupted", sent=True)
             raise
-        body = _decoded(response)
         code = error_code(body) if response.status_code >= httpx.codes.BAD_REQUEST else ""
         self._learn(ticket, response, code)
         self._metrics.api_calls.labels(operation, response.status_code).inc()
@@ -214,14 +251,17 @@ class DotdigitalClient:
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
         return self.call(ticket, "PUT", path, content=body, headers=headers)
 
-    def _delay(self, operation: Operation) -> float:
+    def _delay(self, operation: Operation, *, spare: bool) -> float:
         now = self._clock.monotonic()
         if now < self._blocked_until:
             return self._blocked_until - now
-        return 0.0 if self._scopes[operation] is None else self._tier(operation).delay(now)
+        if self._scopes[operation] is None:
+            return 0.0
+        tier = self._tier(operation)
+        return max(tier.delay(now), tier.pace(now, spare=spare) if operation in _SPREAD else 0.0)
 
     def _tier(self, operation: Operation) -> Tier:
-        scope = self._scopes[operation] or "unlimited"
+        scope = _FLAT if self._flat else self._scopes[operation] or "unlimited"
         return self._tiers.setdefault(scope, Tier(share=self._share))
 
     def _no_answer(self, ticket: Ticket, what: str, *, sent: bool) -> Answer:
@@ -241,6 +281,10 @@ class DotdigitalClient:
         with self._lock:
             now = self._clock.monotonic()
             self._scopes[operation] = self._scope(operation, quota, response, rejected=rejected)
+            if response.is_success:
+                self._used_up_wait = _FIRST_WAIT
+            elif code == USED_UP:
+                self._used_up(now)
             tier = self._tier(operation)
             if tier is ticket.tier:
                 tier.answered(ticket.number, now, quota, rejected=rejected)
@@ -261,18 +305,31 @@ class DotdigitalClient:
         if quota.remaining is not None:
             self._metrics.quota_remaining.labels(label).set(quota.remaining)
 
+    def _used_up(self, now: float) -> None:
+        """The flat scheme's calls are used up: wait, longer each time, and make fewer afterwards."""
+        if now >= self._blocked_until:
+            for tier in self._tiers.values():
+                tier.refused(now)
+            self._blocked_until = now + self._used_up_wait
+            self._used_up_wait = min(_HOUR, 2 * self._used_up_wait)
+
     def _scope(
         self, operation: Operation, quota: QuotaHeaders, response: httpx.Response, *, rejected: bool
     ) -> str | None:
         """Which tier counts an operation, by its latest answer."""
         known = self._scopes[operation]
         if quota.limit is not None:
-            self._tiered = True
+            self._tiered, self._flat = True, False
             return quota.scope or known or _TIERS[operation]
         if rejected:
             return known or _TIERS[operation]
+        if not response.is_success:
+            return known
         # Where others are counted and this one's answer says nothing of it, it is one of the unlimited calls.
-        return None if self._tiered and response.is_success else known
+        if self._tiered:
+            return None
+        self._flat = True
+        return known
 
     def _server_now(self, headers: Mapping[str, str]) -> float:
         try:
@@ -293,8 +350,8 @@ def _passes(answer: Answer) -> bool:
     return answer.status == httpx.codes.TOO_MANY_REQUESTS or httpx.codes.is_server_error(answer.status)
 
 
-def _decoded(response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
+def _decoded(content: bytes) -> Any:  # noqa: ANN401 - any JSON
     try:
-        return msgspec.json.decode(response.content) if response.content else None
+        return msgspec.json.decode(content) if content else None
     except msgspec.DecodeError:
         return None
