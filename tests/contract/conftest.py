@@ -36,6 +36,7 @@ from loader.intake import Intake
 from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.loop import Loop
+from loader.recall import Recall
 from loader.redrive import Redriver
 from loader.replay import Replay
 from loader.report import Settlement
@@ -84,6 +85,10 @@ class Topics:
     def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
         self._next = {name: offsets.get((name, 0), 0) for name in self.log}
         self._at_end = set()
+
+    def fetch(self, entity: Entity, places: Sequence[tuple[int, int]]) -> list[Message]:
+        log = next(log for name, log in self.log.items() if name.endswith(typed_topic(entity)))
+        return [log[offset] for partition, offset in places]
 
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         found: list[Message] = []
@@ -210,7 +215,13 @@ class Rig:
             Spooler(self.folder, account, self.codec, self.settings.loader_batch_bytes),
             ledger,
             settlement,
-            Gate(self.table, ledger, self.metrics, self.people.words.blocked),
+            Gate(
+                self.table,
+                ledger,
+                self.metrics,
+                self.people.words.blocked,
+                self.settings.contact_scope,
+            ),
             Errands(
                 self.table,
                 ledger,
@@ -219,6 +230,7 @@ class Rig:
                 self.calls,
                 self.lanes,
                 account.orders_collection,
+                self.settings.contact_scope,
                 self.clock,
                 self.metrics,
                 self._new_id,
@@ -235,14 +247,17 @@ class Rig:
             self.table.settle(entity, key, state)
         self.engine.adopt(*open_batches(self._rows(IMPORTS)))
         blocked = self.people.words.blocked
-        intake = Intake(self.settings, self.table, self.codec, ledger, self.metrics, blocked)
+        intake = Intake(
+            self.settings, self.table, self.codec, ledger, self.metrics, blocked, self.settings.contact_scope
+        )
         self.topics.seek(self.producer.offsets)
         places = [(name, 0) for name in self.topics.log]
         words, archive = self.people.words, Archive(self.topics, self.producer, self.settings)
         names = {entity: self.settings.topic(typed_topic(entity)) for entity in Entity}
         replay = Replay(words, archive, intake, self.table, ledger, self.clock, self.metrics, names)
         redriver = Redriver(words, archive, intake, self.table, ledger, self.clock)
-        control = Control(self.people, self.lanes, settlement, replay, redriver, self.clock)
+        recall = Recall(self.table, intake, self.topics, self.settings.contact_scope)
+        control = Control(self.people, self.lanes, settlement, replay, redriver, recall, self.clock)
         positions = Positions(self.metrics, self.clock, lambda place: len(self.topics.log[place[0]]))
         self.loop = Loop(
             self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, positions
@@ -311,7 +326,7 @@ class Rig:
 
     @property
     def idle(self) -> bool:
-        return self.engine.idle and not self.waiting and self.topics.read
+        return self.engine.idle and not self.waiting and self.topics.read and not self.table.recalls(1)
 
     @property
     def waiting(self) -> int:

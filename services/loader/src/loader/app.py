@@ -36,6 +36,7 @@ from loader.intake import Intake
 from loader.lanes import Lanes
 from loader.ledger import SERVICE, Ledger, Place
 from loader.loop import Loop
+from loader.recall import KafkaShelf, Recall
 from loader.redrive import Redriver
 from loader.replay import Replay
 from loader.report import Settlement
@@ -140,7 +141,7 @@ def lead(
             Spooler(standby.folder, standby.account, codec, settings.loader_batch_bytes),
             ledger,
             settlement,
-            Gate(table, ledger, metrics, reader.words.blocked),
+            Gate(table, ledger, metrics, reader.words.blocked, settings.contact_scope),
             Errands(
                 table,
                 ledger,
@@ -149,6 +150,7 @@ def lead(
                 calls,
                 lanes,
                 standby.account.orders_collection,
+                settings.contact_scope,
                 clock,
                 metrics,
                 uuid4,
@@ -163,14 +165,18 @@ def lead(
         stack.callback(engine.close)
         imports = rows_of(read_topics(settings, [settings.topic(IMPORTS)]))
         engine.adopt(*open_batches(imports, standby.folder))
-        intake = Intake(settings, table, codec, ledger, metrics, reader.words.blocked)
+        blocked, scope = reader.words.blocked, settings.contact_scope
+        intake = Intake(settings, table, codec, ledger, metrics, blocked, scope)
         places: list[Place] = [(each.topic, each.partition) for each in read.partitions]
         archive = KafkaArchive(settings)
         names = {entity: settings.topic(typed_topic(entity)) for entity in Entity}
         replay = Replay(reader.words, archive, intake, table, ledger, clock, metrics, names)
         stack.callback(replay.close)
         redriver = Redriver(reader.words, archive, intake, table, ledger, clock)
-        control = Control(reader, lanes, settlement, replay, redriver, clock)
+        shelf = KafkaShelf(settings)
+        stack.callback(shelf.close)
+        recall = Recall(table, intake, shelf, settings.contact_scope)
+        control = Control(reader, lanes, settlement, replay, redriver, recall, clock)
         positions = Positions(metrics, clock, ends_of(consumer))
         yield Loop(consumer, places, intake, engine, control, table, ledger, clock, positions)
 

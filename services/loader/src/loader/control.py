@@ -8,6 +8,7 @@ from estarsync_core.clock import Clock
 from estarsync_core.control import Words
 from estarsync_core.errors import RetryLater
 from loader.lanes import Lanes
+from loader.recall import Recall
 from loader.redrive import Redriver
 from loader.replay import Replay
 from loader.report import Settlement
@@ -39,6 +40,7 @@ class Control:
         settlement: writes the dead letters that were held.
         replay: obeys resyncs.
         redriver: obeys redrives.
+        recall: reads again what CONTACT_SCOPE left out, and may go by now.
         clock: the time.
     """
 
@@ -49,6 +51,7 @@ class Control:
         settlement: Settlement,
         replay: Replay,
         redriver: Redriver,
+        recall: Recall,
         clock: Clock,
     ) -> None:
         self._reader = reader
@@ -56,6 +59,7 @@ class Control:
         self._settlement = settlement
         self._replay = replay
         self._redriver = redriver
+        self._recall = recall
         self._clock = clock
         self._due = self._again_at = 0.0
 
@@ -73,6 +77,7 @@ class Control:
             try:
                 self._replay.step()
                 self._redriver.step()
+                self._recall.step()
             except RetryLater as error:
                 _log.warning("kafka_error", reason=str(error))
                 self._again_at = now + _PAUSE

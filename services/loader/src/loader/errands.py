@@ -20,6 +20,7 @@ import structlog
 from estarsync_core.clock import Clock
 from estarsync_core.dotdigital.outcomes import Call, Next, next_step
 from estarsync_core.dotdigital.payloads import renamed_entry
+from estarsync_core.dotdigital.scope import ContactScope, in_scope
 from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.keys import record_key
@@ -29,7 +30,7 @@ from estarsync_runtime.metrics import Metrics
 from loader.calls import Calls
 from loader.lanes import Lanes
 from loader.ledger import Entry, Ledger
-from loader.records import BARE, Fence, Outcome, Pending, Settled, refused
+from loader.records import BARE, Fence, Outcome, Pending, Settled, filtered, refused
 from loader.table import Table
 
 _AT_ONCE = 4
@@ -111,6 +112,7 @@ class Errands:
         calls: runs the calls.
         lanes: what may be sent.
         orders: the name of the orders collection.
+        scope: which contacts may be created.
         clock: for every wait.
         metrics: where fates are counted.
         new_id: names errands.
@@ -125,6 +127,7 @@ class Errands:
         calls: Calls,
         lanes: Lanes,
         orders: str,
+        scope: ContactScope,
         clock: Clock,
         metrics: Metrics,
         new_id: Callable[[], UUID],
@@ -136,6 +139,7 @@ class Errands:
         self._calls = calls
         self._lanes = lanes
         self._orders = orders
+        self._scope = scope
         self._clock = clock
         self._metrics = metrics
         self._new_id = new_id
@@ -327,11 +331,27 @@ class Errands:
         _log.info("renamed", errand=errand.id, orders=len(changed))
 
     def _not_renamed(self, errand: Errand, code: str) -> None:
-        """The new address is simply imported; the contact at the old one stays."""
+        """The new address is simply imported, if it may be created; the contact at the old one stays."""
         with self._table.transaction():
-            self._close(errand, [self._ledger.attempt(errand, errand.fence, "not_renamed", code)])
+            entries = [
+                self._ledger.attempt(errand, errand.fence, "not_renamed", code),
+                *self._left_out(errand),
+            ]
+            self._close(errand, entries)
             self._table.errand_done(errand.record, waits=False)
         _log.info("not_renamed", errand=errand.id, code=code)
+
+    def _left_out(self, errand: Errand) -> list[Entry]:
+        """What to write down where the latest version of a contact may not be created; it waits no more then."""
+        key = errand.record.key
+        waiting, state = self._table.get(Entity.CONTACTS, key), self._table.state(Entity.CONTACTS, key)
+        if waiting is None or waiting.payload is None or state.there:
+            return []
+        if in_scope(self._scope, self._codec.decode(Entity.CONTACTS, waiting.payload)):
+            return []
+        self._table.drop(Entity.CONTACTS, key)
+        self._metrics.delivered.labels(Entity.CONTACTS, Outcome.FILTERED).inc()
+        return [self._write_down(key, filtered(waiting, state.settled))]
 
     def _moved(self, errand: Errand) -> None:
         record = errand.record

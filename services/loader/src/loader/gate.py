@@ -10,11 +10,12 @@ from collections import Counter
 import structlog
 
 from estarsync_core.control import Blocked
+from estarsync_core.dotdigital.scope import ContactScope
 from estarsync_core.entities import Entity, Lane
 from estarsync_core.errors import InvalidRecord
 from estarsync_runtime.metrics import Metrics
 from loader.ledger import Entry, Ledger
-from loader.records import BARE, Outcome, Pending, refused
+from loader.records import BARE, Outcome, Pending, filtered, refused
 from loader.table import Table
 
 _AT_ONCE = 500
@@ -29,14 +30,18 @@ class Gate:
         ledger: where refused ones are written.
         metrics: where fates are counted.
         blocked: e-mails that were erased; nothing of theirs is sent.
+        scope: which contacts may be created; where that is not every one, none is made for its orders' sake.
     """
 
-    def __init__(self, table: Table, ledger: Ledger, metrics: Metrics, blocked: Blocked) -> None:
+    def __init__(
+        self, table: Table, ledger: Ledger, metrics: Metrics, blocked: Blocked, scope: ContactScope
+    ) -> None:
         self._table = table
         self._ledger = ledger
         self._metrics = metrics
         self._blocked = blocked
         self._blocked_seen = 0
+        self._scope = scope
 
     def step(self) -> None:
         """Do what can be done for some of them; to be called when all contacts in Kafka have been read.
@@ -59,6 +64,7 @@ class Gate:
                 self._ledger.write(entries)
         if counts:
             self._metrics.delivered.labels(Entity.ORDERS, Outcome.DEAD_LETTER).inc(counts["orders_refused"])
+            self._metrics.delivered.labels(Entity.ORDERS, Outcome.FILTERED).inc(counts["orders_filtered"])
             _log.info("guests", **counts)
 
     def _drop_blocked(self) -> None:
@@ -86,10 +92,25 @@ class Gate:
                 entries += self._refuse(key)
             counts["orders_refused"] += len(orders)
             return
+        if self._scope is not ContactScope.ALL:
+            for key in orders:
+                entries += self._leave_out(key)
+            counts["orders_filtered"] += len(orders)
+            return
         first = self._table.get(Entity.ORDERS, orders[0])
         lane = Lane.BULK if first is None else first.lane
         self._table.put(Pending(Entity.CONTACTS, email, BARE, lane, None, bare=True))
         counts["bare_contacts"] += 1
+
+    def _leave_out(self, key: str) -> list[Entry]:
+        """An order of a contact that is out of scope: read again if that changes."""
+        record = self._table.get(Entity.ORDERS, key)
+        if record is None:
+            return []
+        state = filtered(record, self._table.state(Entity.ORDERS, key).settled)
+        self._table.settle(Entity.ORDERS, key, state)
+        self._table.drop(Entity.ORDERS, key)
+        return [self._ledger.settled(Entity.ORDERS, key, state, None)]
 
     def _refuse(self, key: str) -> list[Entry]:
         """An order whose contact Dotdigital has refused can't be delivered either."""

@@ -3,11 +3,13 @@
 from collections import deque
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, Message
 
 from estarsync_core.deadletters import CONNECT_PREFIX
+from estarsync_core.dotdigital.scope import ContactScope, in_scope
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord, RetryLater, Stop
 from estarsync_core.headers import version_of
@@ -19,7 +21,7 @@ from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
 from loader.batches import content_hash
 from loader.ledger import Ledger, Place, packed_headers
-from loader.records import KeyState, Outcome, Pending, Settled, refused
+from loader.records import KeyState, Outcome, Pending, Settled, filtered, refused
 from loader.table import Table
 
 _UNKNOWN = Version(-1, -1)
@@ -41,6 +43,14 @@ _NEWER = {
 _log = structlog.get_logger()
 
 
+class _People(NamedTuple):
+    """An order's contact; the e-mail that a contact had before, and whether it may be created."""
+
+    email: str | None = None
+    origin: str | None = None
+    in_scope: bool = True
+
+
 class Intake:
     """Takes records in.
 
@@ -51,6 +61,7 @@ class Intake:
         ledger: makes the dead letters of records that can't be read.
         metrics: where fates are counted.
         blocked: e-mails that were erased; nothing of theirs is sent.
+        scope: which contacts may be created.
     """
 
     def __init__(
@@ -61,6 +72,7 @@ class Intake:
         ledger: Ledger,
         metrics: Metrics,
         blocked: Container[object] = (),
+        scope: ContactScope = ContactScope.ALL,
     ) -> None:
         self._entities = {settings.topic(typed_topic(entity)): entity for entity in Entity}
         self._table = table
@@ -68,6 +80,7 @@ class Intake:
         self._ledger = ledger
         self._metrics = metrics
         self._blocked = blocked
+        self._scope = scope
         self._at_end: set[Place] = set()
         self._untaken: deque[Message] = deque()
         self._offered = 0
@@ -189,7 +202,7 @@ class Intake:
         again = replace(record, lane=Lane.BULK, again=True)
         if record.tombstone:
             self._remove(again, reason, state)
-        elif not self._is_blocked(again):
+        elif not self._is_blocked(again) and self._may_be_created(again, state):
             self._offer(again, state)
         self._offered += self._table.get(record.entity, record.key) is not None
 
@@ -204,12 +217,12 @@ class Intake:
         """A record, as far as it can be read, and why it can't be used."""
         entity = self._entities[message.topic() or ""]
         headers = headers_of(message)
-        key, version, lane, reason, email, origin = "", _UNKNOWN, Lane.BULK, None, None, None
+        key, version, lane, reason, people = "", _UNKNOWN, Lane.BULK, None, _People()
         trouble: InvalidRecord | None = None
         try:
             key = _key(message.key())
             version, lane, reason = version_of(headers)
-            email, origin = self._people(entity, key, message.value())
+            people = self._people(entity, key, message.value())
         except InvalidRecord as error:
             if error.code in _NEWER:
                 raise Stop(_NEWER[error.code]) from error
@@ -220,29 +233,32 @@ class Intake:
             version,
             lane,
             message.value(),
-            email=email,
+            email=people.email,
             headers=packed_headers(headers),
             topic=message.topic(),
             partition=message.partition() or 0,
             offset=message.offset() or 0,
-            origin=origin,
+            origin=people.origin,
+            in_scope=people.in_scope,
         )
         return record, reason, trouble
 
-    def _people(self, entity: Entity, key: str, payload: bytes | None) -> tuple[str | None, str | None]:
-        """An order's contact, and the e-mail that a contact had before.
+    def _people(self, entity: Entity, key: str, payload: bytes | None) -> _People:
+        """Whom a record is about.
 
         Raises:
             InvalidRecord: the payload can't be read, or is another key's.
         """
         if payload is None:
-            return None, None
+            return _People()
         document = self._codec.decode(entity, payload)
         if document[_ID[entity]] != key:
             raise InvalidRecord("key", "mismatch")
         if entity is Entity.ORDERS:
-            return self._table.renamed_to(str(document["email"])), None
-        return None, document["renamed_from"] if entity is Entity.CONTACTS else None
+            return _People(self._table.renamed_to(str(document["email"])))
+        if entity is Entity.CONTACTS:
+            return _People(None, document["renamed_from"], in_scope(self._scope, document))
+        return _People()
 
     def _refuse(self, record: Pending, key: bytes | None, error: InvalidRecord) -> None:
         """Before it costs a call, a record that can't be read is a dead letter."""
@@ -280,6 +296,11 @@ class Intake:
             self._table.drop(entity, key)
             self._count(entity, "blocked")
             return
+        if not self._may_be_created(record, state):
+            self._remember(record, filtered(record, state.settled))
+            self._table.drop(entity, key)
+            self._count(entity, "filtered")
+            return
         settled = state.settled
         if settled is not None and settled.outcome is Outcome.RENAMED:
             # Somebody has this address again: later orders under it are theirs.
@@ -298,6 +319,15 @@ class Intake:
     def _is_blocked(self, record: Pending) -> bool:
         """Whether it is of a shopper who was erased."""
         return (record.key if record.entity is Entity.CONTACTS else record.email) in self._blocked
+
+    def _may_be_created(self, record: Pending, state: KeyState) -> bool:
+        """Whether it is in scope, or is or may be there already: then an unsubscribe must arrive."""
+        if record.in_scope or state.perhaps_there:
+            return True
+        doubtful = state.settled is not None and state.settled.outcome is Outcome.UNSURE
+        return doubtful or (
+            record.origin is not None and self._table.state(Entity.CONTACTS, record.origin).there
+        )
 
     def _offer(self, record: Pending, state: KeyState) -> None:
         """Put a record into the table, with what must come before it."""
@@ -322,6 +352,10 @@ class Intake:
         elif entity is Entity.CONTACTS or reason is Reason.RENAMED or not state.perhaps_there:
             if entity is Entity.CONTACTS and state.perhaps_there:
                 self._remember(record, Settled(record.version, "", Outcome.KEPT, None, state.there))
+            elif state.settled is not None and state.settled.outcome is not Outcome.RENAMED:
+                # What was left out, or is a dead letter, must not come back in an older version.
+                gone = Settled(record.version, "", Outcome.REMOVED, state.settled.email, state.there)
+                self._remember(record, gone)
             self._table.drop(entity, key)
             self._count(entity, "removed")
         else:

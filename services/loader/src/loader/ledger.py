@@ -167,6 +167,7 @@ class Ledger:
             "outcome": state.outcome,
             "email": state.email,
             "there": state.there,
+            **({} if state.place is None else {"place": state.place}),
             "import_id": import_id,
             "at": self._now(),
         }

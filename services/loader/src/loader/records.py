@@ -16,6 +16,7 @@ class Outcome(StrEnum):
     MISSING = "missing"  # we took it for delivered, and Dotdigital does not know it
     UNSURE = "unsure"  # a report left open whether Dotdigital has it
     RENAMED = "renamed"  # a contact that has another e-mail now: `Settled.email`
+    FILTERED = "filtered"  # CONTACT_SCOPE leaves it out; `Settled.place` says where to read it again
     KEPT = "kept"  # a contact that the shop no longer has; only an erasure deletes one
 
 
@@ -33,6 +34,7 @@ class Pending:
         again: whether it was settled before and is offered once more; the loader's offsets don't wait for it.
         origin: the e-mail that this contact had before, or the contact under which Dotdigital holds this order now. An
             errand sees to that first (see `errands`).
+        in_scope: whether CONTACT_SCOPE lets this contact be created; known as it comes in, and not kept.
     """
 
     entity: Entity
@@ -50,6 +52,7 @@ class Pending:
     parked_at: float | None = None
     again: bool = False
     origin: str | None = None
+    in_scope: bool = True
 
     @property
     def errand(self) -> bool:
@@ -62,7 +65,7 @@ class Pending:
         return self.payload is None and not self.bare
 
 
-_OPEN = {Outcome.MISSING, Outcome.UNSURE, Outcome.RENAMED}
+_OPEN = {Outcome.MISSING, Outcome.UNSURE, Outcome.RENAMED, Outcome.FILTERED}
 
 BARE = Version(0, 0)
 """A bare contact's version: lower than any that comes from a topic."""
@@ -87,6 +90,7 @@ class Settled:
         outcome: the fate of that version.
         email: an order's contact; the new e-mail of a contact that was renamed.
         there: whether Dotdigital holds the key, in this version or an older one.
+        place: partition and offset of a record that was left out.
     """
 
     version: Version
@@ -94,6 +98,7 @@ class Settled:
     outcome: Outcome
     email: str | None
     there: bool
+    place: tuple[int, int] | None = None
 
     def after(self, before: "Settled | None") -> "Settled":
         """This state where `before` was known already: the version and its outcome never go back."""
@@ -108,6 +113,22 @@ def refused(record: Pending, before: Settled | None) -> Settled:
     there = before is not None and before.there
     email = before.email if before is not None and there else record.email
     return Settled(record.version, "", Outcome.DEAD_LETTER, email, there).after(before)
+
+
+def filtered(record: Pending, before: Settled | None) -> Settled:
+    """The state of a key whose latest version CONTACT_SCOPE leaves out: it can be read again from its topic."""
+    place = (record.partition, record.offset)
+    there = before is not None and before.there
+    return Settled(record.version, "", Outcome.FILTERED, record.email, there, place)
+
+
+class Filtered(NamedTuple):
+    """A record that was left out, and where it stands."""
+
+    entity: Entity
+    key: str
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,8 +216,8 @@ class Settlement:
         if record is None:
             return "superseded"
         state = refused(record, case.state.settled)
-        if case.verdict.fate is Fate.RETRY and batch.entity is not Entity.CONTACTS:
-            # Nobody knows whether it is there: its removal must be sent.
+        if case.verdict.fate is Fate.RETRY:
+            # Nobody knows whether it is there: its removal must be sent, or its unsubscribe.
             state = Settled(state.version, "", state.outcome, fence.email, there=True)
         self._write_down(case, state, entries)
         self._table.drop(batch.entity, fence.key)
@@ -228,10 +228,11 @@ class Settlement:
         return Outcome.DEAD_LETTER.value
 
     def _doubt(self, case: _Case, entries: list[Entry]) -> None:
-        """It may be there: a removal must be sent."""
-        if case.batch.entity is not Entity.CONTACTS and not case.state.there:
+        """It may be there: a removal must be sent, and an unsubscribe. Orders don't rely on a contact in doubt."""
+        if not case.state.there:
             known = BARE if case.state.settled is None else case.state.settled.version
-            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there=True)
+            there = case.batch.entity is not Entity.CONTACTS
+            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there)
             self._write_down(case, doubt, entries)
 
     def _write_down(self, case: _Case, state: Settled, entries: list[Entry]) -> None:

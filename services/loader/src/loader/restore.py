@@ -22,6 +22,7 @@ class _SettledRow(msgspec.Struct):
     outcome: str
     there: bool
     email: str | None = None
+    place: tuple[int, int] | None = None
 
 
 class _ImportRow(msgspec.Struct):
@@ -53,7 +54,11 @@ def settled_states(rows: Iterable[Row]) -> Iterator[tuple[Entity, str, Settled |
             continue
         row = decoder.decode(value)
         version = Version(row.sequence, row.revision)
-        yield Entity(entity), key, Settled(version, row.hash, Outcome(row.outcome), row.email, row.there)
+        yield (
+            Entity(entity),
+            key,
+            Settled(version, row.hash, Outcome(row.outcome), row.email, row.there, row.place),
+        )
 
 
 def open_batches(rows: Iterable[Row], folder: Path | None = None) -> tuple[list[Batch], float]:

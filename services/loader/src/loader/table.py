@@ -18,7 +18,7 @@ from tempfile import mkstemp
 from typing import Any
 
 from estarsync_core.entities import Entity, Lane, Version
-from loader.records import Fence, KeyState, Outcome, Pending, Person, Settled
+from loader.records import Fence, Filtered, KeyState, Outcome, Pending, Person, Settled
 
 _SCHEMA = """
 PRAGMA journal_mode = MEMORY;
@@ -49,9 +49,11 @@ CREATE TABLE fences (
 CREATE INDEX fenced ON fences (batch);
 CREATE TABLE settled (
     entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, hash TEXT, outcome TEXT, email TEXT, there INTEGER,
+    part INTEGER, place INTEGER,  -- of a record that CONTACT_SCOPE leaves out
     PRIMARY KEY (entity, key)
 ) WITHOUT ROWID;
 CREATE INDEX owned ON settled (email) WHERE entity = 'orders' AND email IS NOT NULL;
+CREATE TABLE recalls (entity TEXT, key TEXT, PRIMARY KEY (entity, key)) WITHOUT ROWID;
 CREATE TABLE counts (entity TEXT, lane INTEGER, records INTEGER, PRIMARY KEY (entity, lane)) WITHOUT ROWID;
 CREATE TRIGGER came AFTER INSERT ON pending BEGIN
     INSERT INTO counts VALUES (new.entity, new.lane, 1)
@@ -84,6 +86,7 @@ LEFT JOIN pending p ON p.entity = k.entity AND p.key = k.key
 LEFT JOIN fences f ON f.entity = k.entity AND f.key = k.key
 LEFT JOIN settled s ON s.entity = k.entity AND s.key = k.key
 """
+_LEFT_OUT = "SELECT entity, key FROM settled WHERE outcome = 'filtered'"
 _READY = "entity = ? AND batch IS NULL AND waits = 0"
 _LANES = (Lane.LIVE, Lane.BULK)
 
@@ -253,11 +256,23 @@ class Table:
         """Remember a key's settled state; a contact that is there now sets its orders free."""
         version = (state.version.sequence, state.version.revision)
         self._db.execute(
-            "INSERT OR REPLACE INTO settled VALUES (?,?,?,?,?,?,?,?)",
-            (entity, key, *version, state.hash, state.outcome, state.email, state.there),
+            "INSERT OR REPLACE INTO settled VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (
+                entity,
+                key,
+                *version,
+                state.hash,
+                state.outcome,
+                state.email,
+                state.there,
+                *(state.place or (None, None)),
+            ),
         )
         if entity is Entity.CONTACTS and state.there:
             self.set_free(key)
+            self._db.execute(
+                f"INSERT OR IGNORE INTO recalls {_LEFT_OUT} AND entity = 'orders' AND email = ?", (key,)
+            )
         elif entity is Entity.CONTACTS:
             self._doubt(key)
 
@@ -301,6 +316,29 @@ class Table:
         for entity, key, email, bare in self._db.execute(query):
             yield Person(Entity(entity), key, email, bool(bare))
 
+    def recall_all(self, *, whole: bool) -> None:
+        """See to what was left out before: everything, or the orders whose contact is there by now."""
+        query = f"INSERT OR IGNORE INTO recalls {_LEFT_OUT}"
+        if not whole:
+            query += (
+                " AND entity = 'orders' AND EXISTS (SELECT 1 FROM settled c"
+                " WHERE c.entity = 'contacts' AND c.key = settled.email AND c.there = 1)"
+            )
+        self._db.execute(query)
+
+    def recalls(self, limit: int) -> list[Filtered]:
+        """Records that were left out and may go now, in the order in which they stand in their topics."""
+        query = (
+            "SELECT entity, key, part, place FROM recalls JOIN settled USING (entity, key)"
+            " WHERE outcome = 'filtered' AND place >= 0 ORDER BY entity, part, place LIMIT ?"
+        )
+        return [Filtered(Entity(entity), *rest) for entity, *rest in self._db.execute(query, (limit,))]
+
+    def recalled(self, records: Iterable[Filtered]) -> None:
+        """These were read again."""
+        keys = [(each.entity, each.key) for each in records]
+        self._db.executemany("DELETE FROM recalls WHERE entity = ? AND key = ?", keys)
+
     def fenced(self, entity: Entity, key: str) -> bool:
         """Whether an open batch, or an errand, holds a key."""
         query = "SELECT 1 FROM fences WHERE entity = ? AND key = ?"
@@ -314,7 +352,7 @@ class Table:
     def orders_of(self, email: str) -> dict[str, Settled]:
         """The settled states of the orders that belong to a contact."""
         query = (
-            "SELECT key, sequence, revision, hash, outcome, email, there FROM settled"
+            "SELECT key, sequence, revision, hash, outcome, email, there, part, place FROM settled"
             " WHERE entity = 'orders' AND email = ?"
         )
         return {key: _settled(tuple(row)) for key, *row in self._db.execute(query, (email,))}
@@ -400,5 +438,6 @@ def _pending(row: tuple[Any, ...]) -> Pending:
 
 
 def _settled(row: tuple[Any, ...]) -> Settled:
-    sequence, revision, content, outcome, email, there = row
-    return Settled(Version(sequence, revision), content, Outcome(outcome), email, bool(there))
+    sequence, revision, content, outcome, email, there, *place = row
+    where = (place[0], place[1]) if place and place[0] is not None else None
+    return Settled(Version(sequence, revision), content, Outcome(outcome), email, bool(there), where)

@@ -6,6 +6,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estarsync_core.clock import Clock
 from estarsync_core.dotdigital.outcomes import NO_ANSWER
+from estarsync_core.dotdigital.scope import ContactScope
 from estarsync_core.errors import ConfigurationError
 from estarsync_runtime.dotdigital.client import TIMEOUT_SECONDS, Answer, DotdigitalClient
 from estarsync_runtime.metrics import Metrics
@@ -28,6 +29,7 @@ class DotdigitalSettings(BaseSettings):
     dotdigital_list: str = Field("eStar Contacts", min_length=1, max_length=128)
     dotdigital_orders_collection: str = Field("orders", pattern=_COLLECTION)
     dotdigital_catalog_collection: str = Field("catalog_estar", pattern=_COLLECTION)
+    contact_scope: ContactScope = ContactScope.ALL
     dotdigital_quota_share: float = Field(0.9, gt=0, le=1)
 
     @field_validator("dotdigital_url", "dotdigital_endpoint")
