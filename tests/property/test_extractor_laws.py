@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from estarsync_core.control import Blocked
 from estarsync_core.estar.content import RawValue, Record, text_of
 from estarsync_core.profile import load_profile
 from estarsync_runtime.estar.source import EstarSource
@@ -80,7 +81,7 @@ def test_contacts(story: list[tuple[dict[str, str], int]]) -> None:
     shop = Shop()
     with TemporaryDirectory() as folder:
         state = SourceState(Path(folder) / "state")
-        copy = Copy(contacts(shop, state, PROFILE), state)
+        copy = Copy(contacts(shop, state, PROFILE, Blocked()), state)
         for changed, size in story:
             shop.records.update({i: {"ID": i, "Email": email} for i, email in changed.items()})
             read_in_pages(copy, list(changed), size)
@@ -109,7 +110,7 @@ def test_products(story: list[tuple[dict[str, tuple[bool, list[str]]], int]]) ->
     shop = Shop()
     with TemporaryDirectory() as folder:
         state = SourceState(Path(folder) / "state")
-        copy = Copy(products(shop, state, PROFILE), state)
+        copy = Copy(products(shop, state, PROFILE, Blocked()), state)
         for changed, size in story:
             for identity, (active, barcodes) in changed.items():
                 items: list[RawValue] = [{"Barcode": code} for code in barcodes]
@@ -142,7 +143,7 @@ def test_orders(story: list[tuple[dict[str, int], int]]) -> None:
     shop.records["1"] = {"ID": "1"}
     with TemporaryDirectory() as folder:
         state = SourceState(Path(folder) / "state")
-        copy = Copy(orders(shop, state, PROFILE), state)
+        copy = Copy(orders(shop, state, PROFILE, Blocked()), state)
         copy.read(["1"])
         for changed, size in story:
             for identity, parent in changed.items():  # a parent is older than its children

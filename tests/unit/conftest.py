@@ -25,6 +25,7 @@ from extractor.app import feeds_of
 from extractor.feeds import Surroundings
 from extractor.publisher import Publisher
 from extractor.settings import Settings
+from extractor.shop import shop_of
 from extractor.state import SourceState
 
 _TRIES = 300  # of a step that a fault may hit
@@ -62,7 +63,8 @@ class Extraction:
         publisher = Publisher(settings, self.kafka, state, {}, clock, self.metrics)
         around = Surroundings(publisher, profile, clock, self.metrics)
         cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
-        self._feeds = feeds_of(self.source, state, around, cadences)[:_FIRST_LOADS]
+        shop = shop_of(self.source, state, around)
+        self._feeds = feeds_of(shop, state, around, cadences)[:_FIRST_LOADS]
 
     def run(self) -> "Extraction":
         """Read everything once; faults are waited for."""

@@ -85,7 +85,7 @@ class World:
         checkpoints = {Entity.ORDERS: self.checkpoint}
         publisher = Publisher(settings, self.kafka, self.state, checkpoints, self.clock, self.metrics)
         around = Surroundings(publisher, self.profile, self.clock, self.metrics)
-        reader = orders(source, self.state, self.profile)
+        reader = orders(source, self.state, self.profile, around.blocked)
         return NotificationFeed(reader, around, self.inbox, source.retrieve_events)
 
     def answer(self, request: httpx.Request) -> httpx.Response:

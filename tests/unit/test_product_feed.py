@@ -27,11 +27,12 @@ from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeClock, FakeProducer
 from extractor.feed_products import FeedProducts, product_feed
-from extractor.feeds import SnapshotFeed, Surroundings
+from extractor.feeds import Surroundings
 from extractor.products import products
 from extractor.publisher import Publisher
 from extractor.removals import Removals, nobody_spoke
 from extractor.settings import Settings
+from extractor.snapshot import SnapshotFeed
 from extractor.state import SourceState
 from sandbox.estar import profile_path
 from sandbox.estar.generate import generate
@@ -351,7 +352,7 @@ class World:
         snapshot = SnapshotFeed(
             "products_snapshot",
             feed.list_ids if feed else self.source.list_products,
-            products(self.source, state, self.profile, feed),
+            products(self.source, state, self.profile, around.blocked, feed),
             around,
             60.0,
             Removals(Entity.PRODUCTS, state, publisher, nobody_spoke, self.metrics),

@@ -26,11 +26,12 @@ from estarsync_runtime.estar.soap import Credentials, EstarClient
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeClock, FakeProducer
-from extractor.feeds import SnapshotFeed, Surroundings
+from extractor.feeds import Surroundings
 from extractor.products import products
 from extractor.publisher import Publisher
 from extractor.removals import Removals, Word
 from extractor.settings import Settings
+from extractor.snapshot import SnapshotFeed
 from extractor.state import SourceState
 from sandbox.estar import profile_path
 from sandbox.estar.generate import generate
@@ -85,7 +86,7 @@ class World:
         around = Surroundings(publisher, profile, self.clock, self.metrics)
         removals = Removals(Entity.PRODUCTS, self.state, publisher, self.word, self.metrics)
         self.ids = source.list_products()
-        reader = products(source, self.state, profile)
+        reader = products(source, self.state, profile, around.blocked)
         self.feed = SnapshotFeed("products_snapshot", lambda: list(self.ids), reader, around, 60.0, removals)
 
     def word(self) -> Word:

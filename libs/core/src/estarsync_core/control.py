@@ -20,6 +20,7 @@ one writer. A person's word stands under one key (`release/orders`), the service
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -249,6 +250,11 @@ class Blocked:
     def __len__(self) -> int:
         """How many there are."""
         return len(self._hashes)
+
+    @property
+    def hashes(self) -> AbstractSet[str]:
+        """All of them; changes with this object."""
+        return self._hashes
 
     def add(self, digest: str) -> None:
         """Block one more."""

@@ -15,7 +15,11 @@ a value of the record.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
+import msgspec
+
+from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.headers import RawHeaders
 
@@ -25,6 +29,42 @@ CODE = "estarsync.code"
 ATTEMPT = "estarsync.attempt"
 
 _MAX_DIGITS = 9  # longer ones are nobody's count
+
+
+class ExtractLetter(msgspec.Struct, frozen=True):
+    """A dead letter of the poller's, as JSON: what could not be read from the shop, and no byte of it.
+
+    Attributes:
+        entity: whose record.
+        id: the source record's; or `window/<start>`, `notification/<subscriber>/<number>`, `notification/<place>`.
+        window: where it was listed.
+        code: why, from a closed set.
+    """
+
+    entity: Entity
+    id: str
+    window: dict[str, datetime] | None
+    code: str
+
+    @property
+    def key(self) -> bytes:
+        """The record's key on the topic."""
+        return f"{self.entity}:{self.id}".encode()
+
+    def headers(self, attempt: int) -> RawHeaders:
+        """The record's headers; `attempt` is how often it has become a dead letter, this time included."""
+        return [(CODE, self.code.encode()), *attempt_header(attempt)]
+
+
+def attempt_header(attempt: int) -> RawHeaders:
+    """The header that says how often a record has become a dead letter."""
+    return [(ATTEMPT, str(attempt).encode())]
+
+
+def attempt_of(headers: Iterable[tuple[str, bytes | None]] | None) -> int:
+    """How often a record has become a dead letter before; 0 where it says nothing."""
+    attempts = [value or b"" for name, value in headers or () if name == ATTEMPT]
+    return _number(attempts[-1]) if attempts else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +98,6 @@ def dead_letter_headers(
     A record that was redriven and failed again carries only the latest reason, and a higher attempt.
     """
     own = [(name, value or b"") for name, value in headers or ()]
-    attempts = [value for name, value in own if name == ATTEMPT]
     kept = [(name, value) for name, value in own if not _is_reason(name)]
     reason = {
         CONNECT_PREFIX + "topic": origin.topic,
@@ -72,7 +111,7 @@ def dead_letter_headers(
         CONNECT_PREFIX + "exception.message": str(error),
         FIELD: error.field,
         CODE: error.code,
-        ATTEMPT: str(_number(attempts[-1]) + 1 if attempts else 1),
+        ATTEMPT: str(attempt_of(own) + 1),
     }
     return kept + [(name, value.encode()) for name, value in reason.items()]
 

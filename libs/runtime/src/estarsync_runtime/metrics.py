@@ -84,6 +84,12 @@ class Metrics:
             ["entity"],
             registry=registry,
         )
+        self.withheld = Counter(
+            "estarsync_extractor_withheld_records_total",
+            "Records read and not published, since their shopper was erased.",
+            ["entity"],
+            registry=registry,
+        )
         self.extract_dead = Counter(
             "estarsync_extractor_dead_letters_total",
             "Records that could not be read or have no key.",

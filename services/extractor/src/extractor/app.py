@@ -19,27 +19,34 @@ from estarsync_core.topics import declared_topics
 from estarsync_runtime.estar.connect import connect, located
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.control import ControlReader
 from estarsync_runtime.kafka.leader import Leadership
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
-from extractor.contacts import contacts
+from extractor.backfill import BackfillFeed
+from extractor.desk import Desk
+from extractor.erasure import ErasureFeed
 from extractor.feed_products import FeedProducts, product_feed
-from extractor.feeds import Feed, SnapshotFeed, Surroundings, WindowFeed
-from extractor.inbox import kafka_inbox
+from extractor.feeds import Feed, Surroundings, WindowFeed
+from extractor.inbox import Inbox, kafka_inbox
+from extractor.letters import KafkaLetters, Letters
 from extractor.loop import Loop
-from extractor.notifications import CADENCE, NotificationFeed
-from extractor.orders import orders
-from extractor.products import products
+from extractor.notifications import NotificationFeed
 from extractor.publisher import Publisher, PublishFailed
+from extractor.redrive import RedriveFeed
 from extractor.removals import ReadWord, Removals, nobody_spoke, read_word
 from extractor.restore import Memory, remembering
 from extractor.settings import Settings
+from extractor.shop import Shop, shop_of
+from extractor.snapshot import SnapshotFeed
 from extractor.state import SourceState
 from extractor.sweep import SweepFeed
 
+LOOKS = dict.fromkeys(("erasures", "notifications", "redrive", "backfill"), 0.25)
+"""Seconds between two looks of the feeds that listen."""
 _SERVICE = "extractor"
 _PAUSE = 1.0
 _log = structlog.get_logger()
@@ -74,57 +81,68 @@ def build(
     memory.catch_up()
     state = memory.state
     publisher = Publisher(settings, producer, state, memory.checkpoints, clock, metrics)
-    cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
-    around = Surroundings(publisher, profile, clock, metrics)
-    with kafka_inbox(settings, producer) as inbox:
-        told = NotificationFeed(orders(source, state, profile), around, inbox, source.retrieve_events)
+    cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()} | LOOKS
+    with (
+        closing(ControlReader(settings)) as control,
+        closing(KafkaLetters(settings)) as letters,
+        kafka_inbox(settings, producer) as inbox,
+    ):
+        around = Surroundings(publisher, profile, clock, metrics, control.words.blocked)
+        shop = shop_of(source, state, around, shelf)
         feeds = [
-            told,
-            *feeds_of(source, state, around, cadences, partial(read_word, settings, Entity.PRODUCTS), shelf),
+            *feeds_that_listen(shop, state, around, Desk(control), letters, inbox),
+            *feeds_of(shop, state, around, cadences, partial(read_word, settings, Entity.PRODUCTS)),
         ]
-        cadences[told.name] = CADENCE
         yield Loop(feeds, cadences, state, clock=clock, rng=_rng(), metrics=metrics)
 
 
+def feeds_that_listen(
+    shop: Shop, state: SourceState, around: Surroundings, desk: Desk, letters: Letters, inbox: Inbox
+) -> list[Feed]:
+    """Every feed that begins because somebody says so: a person, or the shop."""
+    return [
+        ErasureFeed(shop.readers[Entity.CONTACTS], around, desk, state),
+        NotificationFeed(shop.readers[Entity.ORDERS], around, inbox, shop.retrieve_events),
+        RedriveFeed(shop, around, desk, letters, state),
+        BackfillFeed(shop, around, desk),
+    ]
+
+
 def feeds_of(
-    source: EstarSource,
+    shop: Shop,
     state: SourceState,
     around: Surroundings,
     cadences: Mapping[str, float],
     read_word: ReadWord = nobody_spoke,
-    shelf: FeedProducts | None = None,
 ) -> list[Feed]:
-    """Every feed that asks the shop, contacts first, since orders wait for their contacts."""
+    """Every feed that asks the shop by itself, contacts first, since orders wait for their contacts."""
     removals = Removals(Entity.PRODUCTS, state, around.publisher, read_word, around.metrics)
-    order_reader = orders(source, state, around.profile)
+    readers = shop.readers
+    (customers_modified,) = shop.lists[Entity.CONTACTS]
+    orders_created, orders_modified = shop.lists[Entity.ORDERS]
     created = WindowFeed(
         "orders_created",
-        source.list_orders_created,
-        order_reader,
+        orders_created,
+        readers[Entity.ORDERS],
         around,
         starts=["orders_modified", "orders_deep"],
     )
     return [
-        WindowFeed(
-            "contacts_modified",
-            source.list_customers_modified,
-            contacts(source, state, around.profile),
-            around,
-        ),
+        WindowFeed("contacts_modified", customers_modified, readers[Entity.CONTACTS], around),
         SnapshotFeed(
             "products_snapshot",
-            shelf.list_ids if shelf else source.list_products,
-            products(source, state, around.profile, shelf),
+            shop.list_products,
+            readers[Entity.PRODUCTS],
             around,
             cadences["products_snapshot"],
             removals,
         ),
         created,
-        WindowFeed("orders_modified", source.list_orders_modified, order_reader, around, follows=created),
+        WindowFeed("orders_modified", orders_modified, readers[Entity.ORDERS], around, follows=created),
         SweepFeed(
             "orders_deep",
-            source.list_orders_modified,
-            order_reader,
+            orders_modified,
+            readers[Entity.ORDERS],
             around,
             follows=created,
             cadence=cadences["orders_deep"],

@@ -1,5 +1,6 @@
 """Contacts: customers that share an e-mail travel together, and one that changes its e-mail leaves the old group."""
 
+from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity, Reason
 from estarsync_core.estar.changes import Rules
 from estarsync_core.estar.content import DropList
@@ -11,7 +12,7 @@ from extractor.pages import MAX_VALUE_BYTES, Kind, PageReader
 from extractor.state import SourceState
 
 
-def contacts(source: EstarSource, state: SourceState, profile: TenantProfile) -> PageReader:
+def contacts(source: EstarSource, state: SourceState, profile: TenantProfile, blocked: Blocked) -> PageReader:
     """What reads pages of customers."""
     fetcher = Fetcher(source.retrieve_customers, lambda last: state.published_after(Entity.CONTACTS, last))
     kind = Kind(
@@ -21,4 +22,4 @@ def contacts(source: EstarSource, state: SourceState, profile: TenantProfile) ->
         group=group_customers,
         rules=Rules(DropList(profile.records.drop), MAX_VALUE_BYTES, left=Reason.RENAMED, renames=True),
     )
-    return PageReader(kind, state)
+    return PageReader(kind, state, blocked)

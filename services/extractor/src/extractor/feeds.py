@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
 import structlog
 from typing_extensions import override
 
 from estarsync_core.clock import Clock
+from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity, Lane
 from estarsync_core.errors import RetryLater
 from estarsync_core.estar.changes import Changes
@@ -28,12 +29,28 @@ from estarsync_core.profile import TenantProfile
 from estarsync_runtime.metrics import Metrics
 from extractor.pages import Page, PageReader
 from extractor.publisher import Publisher
-from extractor.removals import Removals
 
 WINDOW_FAILED = "window_failed"
 _GIVE_UP_AFTER = 3  # failures of the smallest window, while the shop lists another one
 _NOTHING = Page(Changes(), {}, 0)
 _log = structlog.get_logger()
+
+ListIds = Callable[[Window], list[str]]
+
+
+def history_start(profile: TenantProfile) -> datetime:
+    """When the shop's history begins."""
+    return datetime.combine(profile.history_start, time(), profile.zone).astimezone(UTC)
+
+
+def lists_quietly(list_ids: ListIds, profile: TenantProfile) -> bool:
+    """Whether the shop lists a second long before its history, where nothing can be in the way; blocks."""
+    quiet = history_start(profile) - timedelta(days=1)
+    try:
+        list_ids(Window(quiet, quiet + SMALLEST))
+    except RetryLater:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,7 @@ class Surroundings:
     profile: TenantProfile
     clock: Clock
     metrics: Metrics
+    blocked: Blocked = field(default_factory=Blocked)
 
 
 class Feed(ABC):
@@ -122,6 +140,30 @@ class Feed(ABC):
         _log.info("run_done", feed=self.name, cursor=mark.cursor.isoformat())
 
 
+class LiveFeed(Feed):
+    """A feed that answers to what somebody says: it has no first load, and goes before those that have one."""
+
+    @property
+    @override
+    def is_first(self) -> bool:
+        return False
+
+    @property
+    @override
+    def loaded(self) -> bool:
+        return True
+
+    @property
+    @override
+    def lane(self) -> Lane:
+        return Lane.LIVE
+
+    @property
+    @override
+    def counted(self) -> bool:
+        return False
+
+
 @dataclass(slots=True)
 class _Listing:
     window: Window
@@ -154,7 +196,7 @@ class WindowFeed(Feed):
     def __init__(
         self,
         name: str,
-        list_ids: Callable[[Window], list[str]],
+        list_ids: ListIds,
         reader: PageReader,
         around: Surroundings,
         *,
@@ -193,14 +235,11 @@ class WindowFeed(Feed):
         windows = self._profile.windows
         mark = self.mark
         place = (
-            place_at(self._history_start(), windows)
+            place_at(history_start(self._profile), windows)
             if mark is None
             else place_at(mark.cursor, windows, mark.window_hours)
         )
         return Run(horizon(self._clock.now(), windows), begin_run(place, windows))
-
-    def _history_start(self) -> datetime:
-        return datetime.combine(self._profile.history_start, time(), self._profile.zone).astimezone(UTC)
 
     def _list(self, run: Run, window: Window) -> None:
         try:
@@ -210,7 +249,7 @@ class WindowFeed(Feed):
                 run.place = failed(run.place, window)
                 raise
             run.failures += 1
-            if run.failures < _GIVE_UP_AFTER or not self._lists_elsewhere():
+            if run.failures < _GIVE_UP_AFTER or not lists_quietly(self._list_ids, self._profile):
                 raise
             _log.warning("window_given_up", feed=self.name, start=window.start.isoformat(), reason=str(error))
             page = Page(Changes(), {f"window/{window.start.isoformat()}": WINDOW_FAILED}, 0)
@@ -227,12 +266,15 @@ class WindowFeed(Feed):
     def _page(self, run: Run, listing: _Listing) -> None:
         batch = listing.ids[: self._reader.kind.size]
         last = len(batch) == len(listing.ids)
-        page = self._reader.read(batch)
+        page = self._read(batch)
         place = self._after(run, listing.window, listing.count) if last else run.place
         self._commit(run, page, place, listing.window)
         del listing.ids[: len(batch)]
         if last:
             run.listing = None
+
+    def _read(self, batch: list[str]) -> Page:
+        return self._reader.read(batch)
 
     def _end(self, run: Run) -> bool:
         mark = self._commit(run, _NOTHING, run.place, loaded=True)
@@ -256,77 +298,3 @@ class WindowFeed(Feed):
         self._publisher.commit(self.entity, self.lane, page, marks, window)
         run.place = place
         return mark
-
-    def _lists_elsewhere(self) -> bool:
-        """Whether the shop lists a second long before its history, where nothing can be in the way."""
-        quiet = self._history_start() - timedelta(days=1)
-        try:
-            self._list_ids(Window(quiet, quiet + SMALLEST))
-        except RetryLater:
-            return False
-        return True
-
-
-@dataclass(slots=True)
-class _Snapshot:
-    started: datetime
-    ids: list[str]
-    empty: bool
-
-
-class SnapshotFeed(Feed):
-    """Reads everything, every time: for what the shop can't list by change.
-
-    Args:
-        name: as for every feed.
-        list_ids: lists all ids.
-        reader: as for every feed.
-        around: as for every feed.
-        cadence: seconds between two runs.
-        removals: what becomes of records that a snapshot lacks.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        list_ids: Callable[[], list[str]],
-        reader: PageReader,
-        around: Surroundings,
-        cadence: float,
-        removals: Removals,
-    ) -> None:
-        self._list_ids = list_ids
-        self._removals = removals
-        self._cadence = cadence
-        self._snapshot: _Snapshot | None = None
-        super().__init__(name, reader, around)
-
-    @property
-    @override
-    def rest(self) -> float:
-        if self.mark is None:
-            return 0.0
-        return max(0.0, self._cadence - (self._clock.now() - self.mark.cursor).total_seconds())
-
-    @override
-    def step(self) -> bool:
-        if self._snapshot is None:
-            started = self._clock.now()
-            ids = self._list_ids()
-            self._snapshot = _Snapshot(started, ids, empty=not ids)
-            self._removals.begin()
-            self._listed(ids)
-            return False
-        snapshot = self._snapshot
-        if snapshot.ids:
-            batch = snapshot.ids[: self._reader.kind.size]
-            page = self._reader.read(batch)
-            self._publisher.commit(self.entity, self.lane, page, {})
-            self._removals.saw(page, batch)
-            del snapshot.ids[: len(batch)]
-            return False
-        mark = FeedMark(cursor=snapshot.started, first_load_done=True, window_hours=0.0)
-        self._removals.finish(self.lane, {self.name: mark}, self.name, empty=snapshot.empty)
-        self._snapshot = None
-        self._ended(mark)
-        return True

@@ -97,7 +97,8 @@ class Loop:
             slot.due = self._clock.monotonic() + slot.cadence
             if slot.feed.counted:
                 self._show_keys(slot.feed)
-        self._progress(slot.feed)
+        if slot.feed.counted:
+            self._progress(slot.feed)
         return 0.0
 
     def _next(self, now: float) -> _Slot | None:

@@ -10,20 +10,17 @@ from collections.abc import Callable, Sequence
 import structlog
 from typing_extensions import override
 
-from estarsync_core.entities import Lane
 from estarsync_core.errors import RetryLater
 from estarsync_core.estar.changes import Changes
 from estarsync_core.estar.notifications import Notification, order_ids
 from estarsync_core.estar.sequences import Place, Sequences
 from estarsync_runtime.estar.soap import Refused, TooSlow
-from extractor.feeds import Feed, Surroundings
+from extractor.feeds import LiveFeed, Surroundings
 from extractor.inbox import Inbox
 from extractor.pages import Page, PageReader
 
 NAME = "notifications"
 NOT_RETURNED = "notification_lost"
-CADENCE = 0.25
-"""Seconds between two looks."""
 _MOMENT = 0.5
 _ASK_AT_ONCE = 50
 _PAUSE = 10.0  # seconds before a shop that did not answer is asked for what is missing again
@@ -32,7 +29,7 @@ _log = structlog.get_logger()
 Retrieve = Callable[[Sequence[Place]], dict[Place, Notification]]
 
 
-class NotificationFeed(Feed):
+class NotificationFeed(LiveFeed):
     """Reads orders again when the shop says that something happened to them. It has no first load.
 
     Args:
@@ -51,26 +48,6 @@ class NotificationFeed(Feed):
         self._dead: dict[str, str] = {}
         self._since: float | None = None  # when the first notification of this round came
         self._ask_from = 0.0
-
-    @property
-    @override
-    def is_first(self) -> bool:
-        return False
-
-    @property
-    @override
-    def loaded(self) -> bool:
-        return True
-
-    @property
-    @override
-    def lane(self) -> Lane:
-        return Lane.LIVE
-
-    @property
-    @override
-    def counted(self) -> bool:
-        return False
 
     @override
     def step(self) -> bool:

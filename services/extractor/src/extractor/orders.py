@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from functools import partial
 
+from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity, Reason
 from estarsync_core.estar.changes import Rules
 from estarsync_core.estar.content import DropList
@@ -14,7 +15,7 @@ from extractor.pages import MAX_VALUE_BYTES, Kind, PageReader
 from extractor.state import SourceState
 
 
-def orders(source: EstarSource, state: SourceState, profile: TenantProfile) -> PageReader:
+def orders(source: EstarSource, state: SourceState, profile: TenantProfile, blocked: Blocked) -> PageReader:
     """What reads pages of orders."""
     kind = Kind(
         entity=Entity.ORDERS,
@@ -23,7 +24,7 @@ def orders(source: EstarSource, state: SourceState, profile: TenantProfile) -> P
         group=group_orders,
         rules=Rules(DropList(profile.records.drop), MAX_VALUE_BYTES, left=Reason.REMOVED),
     )
-    return PageReader(kind, state)
+    return PageReader(kind, state, blocked)
 
 
 class TreeFetcher:

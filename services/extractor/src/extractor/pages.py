@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity
 from estarsync_core.estar.changes import Changes, Row, Rules, changes, touched_keys
 from estarsync_core.estar.content import Record
-from estarsync_core.estar.grouping import Grouped
+from estarsync_core.estar.grouping import Grouped, withhold
 from estarsync_runtime.kafka.config import MAX_MESSAGE_BYTES
 from extractor.fetch import NOT_RETURNED, Fetched
 from extractor.state import SourceState
@@ -24,12 +25,14 @@ class Page:
         failed: ids that can't be read, with the code of the reason.
         read: how many records were read.
         members: the names of all that was read, with and without a key.
+        attempt: how often its records have been dead letters before.
     """
 
     changes: Changes
     failed: dict[str, str]
     read: int
     members: frozenset[str] = frozenset()
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,26 @@ class Kind:
 
 
 class PageReader:
-    """Reads pages of one entity. It reads the state and doesn't change it."""
+    """Reads pages of one entity. It reads the state and doesn't change it.
 
-    def __init__(self, kind: Kind, state: SourceState) -> None:
+    Args:
+        kind: what is particular to the entity.
+        state: what was published before.
+        blocked: the e-mails of which nothing is published.
+    """
+
+    def __init__(self, kind: Kind, state: SourceState, blocked: Blocked) -> None:
         self.kind = kind
         self._state = state
+        self._blocked = blocked
 
-    def read(self, ids: Sequence[str]) -> Page:
+    def read(self, ids: Sequence[str], *, force: bool = False, redriven: bool = False) -> Page:
         """Read these ids and every record that shares a key with one of them, now or before; blocks.
+
+        Args:
+            ids: the shop's.
+            force: publish also what has not changed.
+            redriven: tell again of records that still can't be used.
 
         Raises:
             RetryLater: the shop is in trouble; nothing is known about the ids.
@@ -73,12 +88,12 @@ class PageReader:
         records, failed = dict(found.records), dict(found.failed)
         gone: set[str] = set()
         while True:
-            grouped = kind.group(records)
+            grouped = withhold(kind.group(records), self._blocked)
             before = self._before(grouped, gone)
             known = records.keys() | failed.keys() | gone
             wanted = sorted({kind.source_id(member) for member in before} - known)
             if not wanted:
-                found_changes = changes(grouped, gone, before, kind.rules)
+                found_changes = changes(grouped, gone, before, kind.rules, force=force, redriven=redriven)
                 return Page(found_changes, failed, len(records), frozenset(grouped.members))
             found = kind.fetch(wanted)
             records.update(found.records)

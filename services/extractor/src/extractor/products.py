@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity
 from estarsync_core.estar.changes import Rules
 from estarsync_core.estar.content import DropList, Record
@@ -15,7 +16,11 @@ from extractor.state import SourceState
 
 
 def products(
-    source: EstarSource, state: SourceState, profile: TenantProfile, feed: FeedProducts | None = None
+    source: EstarSource,
+    state: SourceState,
+    profile: TenantProfile,
+    blocked: Blocked,
+    feed: FeedProducts | None = None,
 ) -> PageReader:
     """What reads pages of products, from the site's operations or from a feed.
 
@@ -38,4 +43,4 @@ def products(
         source_id=product_of,
         forgets=False,
     )
-    return PageReader(kind, state)
+    return PageReader(kind, state, blocked)

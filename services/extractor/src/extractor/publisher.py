@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from estarsync_core import topics
 from estarsync_core.clock import Clock
+from estarsync_core.deadletters import ExtractLetter, attempt_header
 from estarsync_core.entities import Entity, Lane, Version
 from estarsync_core.errors import EstarsyncError, RetryLater
 from estarsync_core.estar.changes import Row
@@ -123,7 +124,7 @@ class Publisher:
                 with self._producer.transaction():
                     self._events(entity, lane, page, before.sequence)
                     self._rows(entity, page.changes.rows)
-                    self._dead_letters(entity, dead, window)
+                    self._dead_letters(entity, dead, window, page.attempt + 1)
                     self._produce(topics.CHECKPOINTS, entity.value, after.encode())
                     for key, value in (control or {}).items():
                         self._produce(topics.CONTROL, key, value)
@@ -148,18 +149,22 @@ class Publisher:
                 typed=False,
                 reason=event.reason,
             )
-            self._producer.produce(topic, event.key.encode(), event.value, headers.encode())
+            again = attempt_header(page.attempt) if page.attempt else []
+            self._producer.produce(topic, event.key.encode(), event.value, headers.encode() + again)
 
     def _rows(self, entity: Entity, rows: Mapping[str, Row | None]) -> None:
         for identity, row in rows.items():
-            value = None if row is None else _encode({"key": row.key, "hash": row.hash})
+            value = None if row is None else _encode_row(row)
             self._produce(topics.SOURCE_STATE, f"{entity}:{identity}", value)
 
-    def _dead_letters(self, entity: Entity, dead: Mapping[str, str], window: Window | None) -> None:
-        where = window and {"start": window.start, "end": window.end}
+    def _dead_letters(
+        self, entity: Entity, dead: Mapping[str, str], window: Window | None, attempt: int
+    ) -> None:
+        topic = self._settings.topic(topics.EXTRACT_DLQ)
+        where = None if window is None else {"start": window.start, "end": window.end}
         for identity, code in dead.items():
-            letter: dict[str, Any] = {"entity": entity, "id": identity, "window": where, "code": code}
-            self._produce(topics.EXTRACT_DLQ, f"{entity}:{identity}", _encode(letter))
+            letter = ExtractLetter(entity, identity, where, code)
+            self._producer.produce(topic, letter.key, _encode(letter), letter.headers(attempt))
 
     def _produce(self, topic: str, key: str, value: bytes | None) -> None:
         self._producer.produce(self._settings.topic(topic), key.encode(), value)
@@ -167,6 +172,7 @@ class Publisher:
     def _count(self, entity: Entity, lane: Lane, page: Page, dead: Mapping[str, str]) -> None:
         self._metrics.read.labels(entity).inc(page.read)
         self._metrics.unchanged.labels(entity).inc(page.changes.unchanged)
+        self._metrics.withheld.labels(entity).inc(page.changes.withheld)
         self._metrics.events.labels(entity, lane).inc(len(page.changes.events))
         self._metrics.sequence.labels(entity).set(self._checkpoints[entity].sequence)
         codes = Counter(dead.values())
@@ -174,3 +180,8 @@ class Publisher:
             self._metrics.extract_dead.labels(entity, code).inc(number)
         if codes:
             _log.warning("dead_letters", entity=entity, codes=dict(codes))
+
+
+def _encode_row(row: Row) -> bytes:
+    who = {"who": row.who} if row.who else {}
+    return _encode({"key": row.key, "hash": row.hash, **who})

@@ -10,7 +10,7 @@ from estarsync_core.estar.changes import Row
 
 _SCHEMA = """
 CREATE TABLE rows (
-    entity TEXT NOT NULL, id TEXT NOT NULL, key TEXT, hash TEXT NOT NULL,
+    entity TEXT NOT NULL, id TEXT NOT NULL, key TEXT, hash TEXT NOT NULL, who TEXT NOT NULL,
     PRIMARY KEY (entity, id)
 ) WITHOUT ROWID;
 CREATE INDEX rows_by_key ON rows (entity, key);
@@ -51,8 +51,8 @@ class SourceState:
                 if row is None:
                     self._db.execute("DELETE FROM rows WHERE entity = ? AND id = ?", (entity, identity))
                 else:
-                    values = (entity, identity, row.key, row.hash)
-                    self._db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values)
+                    values = (entity, identity, row.key, row.hash, " ".join(row.who))
+                    self._db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)", values)
         finally:  # what was given before the trouble holds; without a journal nothing could be taken back
             self._db.execute("COMMIT")
 
@@ -77,6 +77,16 @@ class SourceState:
         """How many keys are published; reads the whole index."""
         query = "SELECT count(DISTINCT key) FROM rows WHERE entity = ?"
         return int(self._db.execute(query, (entity,)).fetchone()[0])
+
+    def keys(self, entity: Entity) -> Iterator[str]:
+        """Every published key; some more than once."""
+        query = "SELECT key FROM rows WHERE entity = ? AND key IS NOT NULL"
+        return (str(found[0]) for found in self._db.execute(query, (entity,)))
+
+    def keys_of_shopper(self, entity: Entity, digest: str) -> set[str]:
+        """The published keys whose rows name a shopper; reads the whole table."""
+        query = "SELECT key FROM rows WHERE entity = ? AND key IS NOT NULL AND instr(who, ?) > 0"
+        return {str(found[0]) for found in self._db.execute(query, (entity, digest))}
 
     def forget_seen(self, entity: Entity) -> None:
         """A snapshot begins: none of its records has been seen."""
@@ -112,8 +122,9 @@ class SourceState:
         found: dict[str, Row] = {}
         for part in _parts(values):
             marks = ",".join("?" * len(part))
-            query = f"SELECT id, key, hash FROM rows WHERE entity = ? AND {column} IN ({marks})"  # noqa: S608 - no value is in the text
-            found.update({i: Row(key, digest) for i, key, digest in self._db.execute(query, (entity, *part))})
+            query = f"SELECT id, key, hash, who FROM rows WHERE entity = ? AND {column} IN ({marks})"  # noqa: S608 - no value is in the text
+            for identity, key, digest, who in self._db.execute(query, (entity, *part)):
+                found[identity] = Row(key, digest, tuple(who.split()))
         return found
 
 

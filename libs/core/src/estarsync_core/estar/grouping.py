@@ -5,12 +5,13 @@ tree. Grouping happens here and nowhere else, so that raw and typed events share
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
+from estarsync_core.control import Blocked, email_hash
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.content import RawValue, Record, rows_of, text_of
 from estarsync_core.keys import canonical_email
@@ -25,25 +26,37 @@ class Group:
     """What is published under one key.
 
     `value` is a raw value in the form of `CustomerGroup`, `ProductItem` or `OrderTree`; `members` are the ids of
-    all source records that had a say in it: customers, orders, or `<product id>/<barcode>`.
+    all source records that had a say in it: customers, orders, or `<product id>/<barcode>`. `who` is what the
+    block-list knows an order's shoppers by: the hashes of their e-mails, in order.
     """
 
     key: str
     value: Record
     members: tuple[str, ...]
+    who: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """The groups of some records, and the source records that have no key, with the reason's code."""
+    """The groups of some records, and the source records that have no key, with the reason's code.
+
+    `withheld` are groups that must not be published, since somebody in them is to be forgotten.
+    """
 
     groups: list[Group]
     unusable: dict[str, str]
+    withheld: list[Group] = field(default_factory=list)
 
     @property
     def members(self) -> set[str]:
         """The ids of all source records, with and without a key."""
-        return {identity for group in self.groups for identity in group.members} | self.unusable.keys()
+        groups = [*self.groups, *self.withheld]
+        return {identity for group in groups for identity in group.members} | self.unusable.keys()
+
+    @property
+    def keys(self) -> set[str]:
+        """The keys of all groups."""
+        return {group.key for group in (*self.groups, *self.withheld)}
 
 
 def id_order(identity: str) -> tuple[int, int, str]:
@@ -118,8 +131,18 @@ def group_orders(orders: Mapping[str, Record]) -> Grouped:
     for root, ids in by_root.items():
         ids.sort(key=lambda identity: (identity != root, id_order(identity)))
         tree: list[RawValue] = [orders[identity] for identity in ids]
-        groups.append(Group(root, {"orders": tree}, tuple(ids)))
+        shoppers = sorted({digest for identity in ids for digest in _shopper(orders[identity])})
+        groups.append(Group(root, {"orders": tree}, tuple(ids), tuple(shoppers)))
     return Grouped(groups, {})
+
+
+def withhold(grouped: Grouped, blocked: Blocked) -> Grouped:
+    """The same with the groups put aside that hold a blocked e-mail, as their key or among their shoppers."""
+    if not len(blocked):
+        return grouped
+    held = [group for group in grouped.groups if group.key in blocked or blocked.hashes & set(group.who)]
+    free = [group for group in grouped.groups if group not in held] if held else grouped.groups
+    return Grouped(free, grouped.unusable, held)
 
 
 def may_have_relatives(order: Record, split_line_statuses: frozenset[str]) -> bool:
@@ -139,6 +162,13 @@ def _root(identity: str, orders: Mapping[str, Record]) -> str:
         if parent in _NO_PARENT or parent not in orders:
             return above[-1]
         above.append(parent)
+
+
+def _shopper(order: Record) -> Iterator[str]:
+    try:
+        yield email_hash(text_of(order, "Email"))
+    except InvalidRecord:
+        return  # a guest without an e-mail is nobody whom one could forget
 
 
 def _local_time(product: Record, zone: ZoneInfo) -> datetime:
