@@ -51,7 +51,7 @@ alone: .venv/.ready ## install each service alone, with only its own lock, and i
 	$(BIN)/python tools/alone.py
 
 profile-schema: .venv/.ready ## write the JSON Schema of tenant profiles anew
-	$(BIN)/estarsync config schema > schemas/profile/tenant-profile.schema.json
+	$(BIN)/estarsync config schema > schemas/profile/new && mv schemas/profile/new schemas/profile/tenant-profile.schema.json
 
 lock: .venv/.ready ## write requirements/*.txt anew: names, versions, hashes
 	$(BIN)/python tools/lock.py

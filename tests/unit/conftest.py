@@ -1,7 +1,7 @@
 """What unit tests share: a whole extraction in one process, from a sandbox shop to records in memory."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeProducer
 from extractor.app import feeds_of
-from extractor.feeds import Surroundings
+from extractor.feeds import Feed, Surroundings
 from extractor.publisher import Publisher
 from extractor.settings import Settings
 from extractor.shop import shop_of
@@ -30,6 +30,7 @@ from extractor.state import SourceState
 
 _TRIES = 300  # of a step that a fault may hit
 _FIRST_LOADS = 3  # the feeds that read everything there is
+_POLLS = 4  # those, and the one of modified orders
 
 
 class Site(Protocol):
@@ -63,12 +64,18 @@ class Extraction:
         publisher = Publisher(settings, self.kafka, state, {}, clock, self.metrics)
         around = Surroundings(publisher, profile, clock, self.metrics)
         cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
-        shop = shop_of(self.source, state, around)
-        self._feeds = feeds_of(shop, state, around, cadences)[:_FIRST_LOADS]
+        self._feeds = feeds_of(shop_of(self.source, state, around), state, around, cadences)
 
     def run(self) -> "Extraction":
         """Read everything once; faults are waited for."""
-        for feed in self._feeds:
+        return self._run(self._feeds[:_FIRST_LOADS])
+
+    def poll(self) -> "Extraction":
+        """Read what changed since."""
+        return self._run(self._feeds[:_POLLS])
+
+    def _run(self, feeds: Sequence[Feed]) -> "Extraction":
+        for feed in feeds:
             tries = _TRIES
             done = False
             while not done:

@@ -24,6 +24,7 @@ from estarsync_core.estar.grouping import (
 from estarsync_core.mapping.explain import Explained, Explanation
 from estarsync_core.mapping.explain import explain as explained
 from estarsync_core.profile import Operation, TenantProfile
+from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.estar.connect import EstarSettings
 from estarsync_runtime.estar.decoder import Decoder
 from estarsync_runtime.settings import load, read_profile
@@ -145,9 +146,9 @@ def _fetched(identity: str, entity: Entity, profile: TenantProfile) -> Mapping[s
 
 def _group(records: Mapping[str, Record], entity: Entity, profile: TenantProfile) -> Grouped:
     if entity is Entity.CONTACTS:
-        return group_customers(records)
+        return group_customers(records, profile.contacts.placeholder_emails)
     if entity is Entity.PRODUCTS:
-        return group_items(records, profile.products.enabled_statuses, profile.zone)
+        return group_items(records, profile.products.enabled_statuses, profile.zone, SystemClock().now())
     return group_orders(records)
 
 

@@ -7,27 +7,32 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from estarsync_core.errors import ConfigurationError
+from estarsync_core.errors import ConfigurationError, InvalidRecord
+from estarsync_core.keys import canonical_email
 from estarsync_core.profile_problems import described
+from estarsync_core.profile_reading import (
+    Cadences,
+    Notifications,
+    Operation,
+    Operations,
+    Part,
+    Positive,
+    Records,
+    Reference,
+    Site,
+    Soap,
+    Windows,
+    Word,
+)
 from estarsync_core.profile_text import Place, read_text
-
-
-def _as_text(value: object) -> object:
-    """What YAML takes for a number or a truth value, as the text that the shop would write."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
 
 
 def _name_or_map(value: object) -> object:
@@ -37,149 +42,36 @@ def _name_or_map(value: object) -> object:
     return value
 
 
-Positive = Annotated[float, Field(gt=0)]
-Word = Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+__all__ = [
+    "Cadences",
+    "Contacts",
+    "FieldSource",
+    "Lookup",
+    "Notifications",
+    "Operation",
+    "Operations",
+    "Orders",
+    "ProductFeed",
+    "Products",
+    "Records",
+    "Reference",
+    "Site",
+    "Soap",
+    "TenantProfile",
+    "Transform",
+    "Website",
+    "Windows",
+    "default_document",
+    "load_profile",
+]
+
 Lookup = dict[str, Word]
 Transform = Literal["lower", "upper", "digits", "invert", "day_first", "month_first"]
 """What can be done with a customer's text before it is read: `lower` and `upper` case; `digits` keeps only those;
 `invert` makes yes of no and no of yes; `day_first` and `month_first` read 3/4/1980 as a date."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Reference(_Part):
-    """Where a secret is: the profile itself never holds one."""
-
-    env: str | None = None
-    """The environment variable that holds it."""
-    file: str | None = None
-    """The file that holds it, such as a mounted secret."""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("give either env or file")
-        return self
-
-
-class Site(_Part):
-    """Where the eStar site is, and who may read it."""
-
-    base_url: Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+")] | None
-    """The primary site's URL; satellite sites have no API. ESTAR_BASE_URL goes before it."""
-    username: Reference
-    """Where the API user's name is. ESTAR_USERNAME goes before it."""
-    password: Reference
-    """Where the API user's password is. ESTAR_PASSWORD goes before it."""
-
-
-class Operation(_Part):
-    """One SOAP operation: where it is, what its arguments and its rows are called.
-
-    `arguments` maps our word for an argument to the element it travels in (`ids: customerIDs/int` repeats
-    `<int>` inside `<customerIDs>`); `result` is the path from `<…Result>` to the rows.
-    """
-
-    service: str
-    operation: str
-    namespace: str
-    arguments: dict[str, str]
-    """Our word for each argument, and the element it travels in."""
-    result: str
-    """The path from the result to the rows."""
-    batch: Annotated[int, Field(ge=1)] = 1
-    """How many ids one call may ask for."""
-
-
-class Operations(_Part):
-    """Every operation that the adapter calls."""
-
-    authenticate: Operation
-    list_customers_modified: Operation
-    retrieve_customers: Operation
-    list_orders_created: Operation
-    list_orders_modified: Operation
-    retrieve_orders: Operation
-    retrieve_related_orders: Operation
-    list_products: Operation
-    retrieve_products: Operation
-    retrieve_events: Operation
-
-
-class Soap(_Part):
-    """How the site is called."""
-
-    path: str
-    """The path of a service's endpoint, with {service}."""
-    version: Annotated[
-        Literal["1.1", "1.2"],
-        BeforeValidator(_as_text),
-        WithJsonSchema({"enum": ["1.1", "1.2", 1.1, 1.2]}),
-    ]
-    """SOAP's."""
-    token_argument: str
-    """The element that carries the token, the first parameter of every call."""
-    timeout_seconds: Positive
-    """How long an answer may take as a whole."""
-    max_response_bytes: Annotated[int, Field(gt=0)]
-    """A larger answer is given up; less is asked for the next time."""
-    pause_seconds: Annotated[float, Field(ge=0)]
-    """Calls are made one at a time; so long is waited between the end of one and the start of the next."""
-    operations: Operations
-
-
-class Records(_Part):
-    """How a response becomes a record."""
-
-    lists: frozenset[str]
-    """Elements that hold a list, whatever their children are called. The default's are always among them."""
-    drop: frozenset[str]
-    """Elements, and names of attributes, that never leave the extractor. The default's are always among them."""
-    rename: dict[str, str]
-    """Another site's element names, translated into the published ones: {Theirs: Ours}."""
-
-
-class Notifications(_Part):
-    """What a notification is called in the events operation, and what names an order in its message."""
-
-    subscriber: str
-    sequence: str
-    type: str
-    message: str
-    order_ids: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The names in a message that hold ids of orders."""
-
-
-class Windows(_Part):
-    """How time is cut when changes are listed."""
-
-    initial_hours: Positive
-    """How wide the first window of a first load is."""
-    max_hours: Positive
-    """How wide a window may become."""
-    max_ids: Annotated[int, Field(gt=0)]
-    """A window that lists more is halved the next time."""
-    overlap_minutes: Annotated[float, Field(ge=0)]
-    """How far each run begins before the end of the last one."""
-    lag_seconds: Annotated[float, Field(ge=0)]
-    """How far a run stays behind now, for what the shop commits late."""
-    deep_days: Positive = 15.0
-    """How far back the deep sweep reads."""
-
-
-class Cadences(_Part):
-    """Minutes from the end of one run to the start of the next."""
-
-    contacts_modified: Positive
-    orders_created: Positive
-    orders_modified: Positive
-    orders_deep: Positive
-    products_snapshot: Positive
-
-
-class Website(_Part):
+class Website(Part):
     """What one of the shop's websites sells in, and where its pages and images are."""
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
@@ -190,7 +82,7 @@ class Website(_Part):
     """What a relative path of an image is below."""
 
 
-class FieldSource(_Part):
+class FieldSource(Part):
     """Where a data field comes from, and what is done with it: transforms, then the lookup, then the default."""
 
     path: str | None = None
@@ -215,7 +107,7 @@ class FieldSource(_Part):
         return self
 
 
-class Contacts(_Part):
+class Contacts(Part):
     """How customers become contacts."""
 
     billing_address_types: tuple[str, ...]
@@ -223,6 +115,8 @@ class Contacts(_Part):
     shared_consent: Literal["winner", "all", "any"]
     """Whose NEWSLETTER_SUBSCRIBE counts where several customers share an e-mail: the winner's (active, then modified
     last, then the highest id); `all`: yes where nobody says no; `any`: yes where somebody says yes."""
+    placeholder_emails: frozenset[str]
+    """What the staff types where there is no e-mail: it is nobody's, so customers and orders with it are dead letters."""
     fields: dict[
         Literal[
             "CUSTOMER_ID",
@@ -236,8 +130,18 @@ class Contacts(_Part):
         FieldSource | None,
     ]
 
+    @field_validator("placeholder_emails")
+    @classmethod
+    def _canonical(cls, value: frozenset[str]) -> frozenset[str]:
+        try:
+            return frozenset(canonical_email(email) for email in value)
+        except InvalidRecord as error:
+            raise ValueError(
+                "holds something that is no e-mail; that is a dead letter by itself: take it out"
+            ) from error
 
-class ProductFeed(_Part):
+
+class ProductFeed(Part):
     """A file that holds all products, for a site without an operation that does.
 
     Each row is a product or an item of one. Rows with one ID are one product; a column or an element is found by the
@@ -250,7 +154,7 @@ class ProductFeed(_Part):
     """A file, a pattern such as /feeds/products-*.csv whose newest match is taken, or an https URL. A name that ends
     in .gz is unpacked."""
     format: Literal["xml", "jsonl", "csv"]
-    fields: dict[str, str] = {}
+    fields: dict[str, str] = Field(default_factory=dict)
     """Published names by the feed's own: {sku: Item.Barcode, title: Title}. What is not named keeps its name; a CSV
     file must have every column that is named."""
     record: str = "Product"
@@ -287,16 +191,18 @@ class ProductFeed(_Part):
         return self.location.startswith("http")
 
 
-class Products(_Part):
+class Products(Part):
     """How items become catalogue records."""
 
     enabled_statuses: frozenset[Word]
     """The statuses of products that are on sale; a product without a status is too."""
+    embargoed: Literal["disabled", "enabled"]
+    """What a product is whose AvailableFrom is still to come."""
     feed: ProductFeed | None
     """Where products are read from, if not from the site's operations."""
 
 
-class Orders(_Part):
+class Orders(Part):
     """How order trees become order records."""
 
     statuses: frozenset[Word]
@@ -322,7 +228,7 @@ def _wrong_name(name: str, among: str, *place: str) -> PydanticCustomError:
     return PydanticCustomError("wrong_name", "{message}", {"message": message, "place": place})
 
 
-class TenantProfile(_Part):
+class TenantProfile(Part):
     """One retailer's eStar site. Build it with `load_profile`."""
 
     site: Site

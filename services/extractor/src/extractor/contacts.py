@@ -19,7 +19,7 @@ def contacts(source: EstarSource, state: SourceState, profile: TenantProfile, bl
         entity=Entity.CONTACTS,
         size=profile.soap.operations.retrieve_customers.batch,
         fetch=fetcher.fetch,
-        group=group_customers,
+        group=lambda records: group_customers(records, profile.contacts.placeholder_emails),
         rules=Rules(DropList(profile.records.drop), MAX_VALUE_BYTES, left=Reason.RENAMED, renames=True),
     )
     return PageReader(kind, state, blocked)

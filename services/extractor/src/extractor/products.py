@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from estarsync_core.clock import Clock
 from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity
 from estarsync_core.estar.changes import Rules
@@ -21,6 +22,7 @@ def products(
     profile: TenantProfile,
     blocked: Blocked,
     feed: FeedProducts | None = None,
+    clock: Clock | None = None,
 ) -> PageReader:
     """What reads pages of products, from the site's operations or from a feed.
 
@@ -32,7 +34,8 @@ def products(
         return None if member is None else product_of(member)
 
     def group(records: Mapping[str, Record]) -> Grouped:
-        return group_items(records, profile.products.enabled_statuses, profile.zone)
+        now = clock.now() if clock else None
+        return group_items(records, profile.products.enabled_statuses, profile.zone, now)
 
     kind = Kind(
         entity=Entity.PRODUCTS,

@@ -48,7 +48,7 @@ def shop_of(
     return Shop(
         {
             Entity.CONTACTS: contacts(source, state, profile, blocked),
-            Entity.PRODUCTS: products(source, state, profile, blocked, shelf),
+            Entity.PRODUCTS: products(source, state, profile, blocked, shelf, around.clock),
             Entity.ORDERS: orders(source, state, profile, blocked),
         },
         {

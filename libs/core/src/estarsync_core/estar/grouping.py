@@ -17,6 +17,7 @@ from estarsync_core.estar.content import RawValue, Record, rows_of, text_of
 from estarsync_core.keys import canonical_email
 
 NO_BARCODE = "no_barcode"
+PLACEHOLDER = "placeholder"
 _NO_PARENT = {"", "0"}
 _ItemRank: TypeAlias = tuple[bool, datetime, tuple[int, int, str], tuple[int, int, str]]
 
@@ -66,15 +67,20 @@ def id_order(identity: str) -> tuple[int, int, str]:
     return 1, 0, identity
 
 
-def group_customers(customers: Mapping[str, Record]) -> Grouped:
-    """Customers by canonical e-mail, within a group by id."""
+def group_customers(customers: Mapping[str, Record], placeholders: frozenset[str] = frozenset()) -> Grouped:
+    """Customers by canonical e-mail, within a group by id; one whose e-mail is a placeholder has no key."""
     by_email: dict[str, list[str]] = defaultdict(list)
     unusable: dict[str, str] = {}
     for identity in sorted(customers, key=id_order):
         try:
-            by_email[canonical_email(text_of(customers[identity], "Email"))].append(identity)
+            email = canonical_email(text_of(customers[identity], "Email"))
         except InvalidRecord as error:
             unusable[identity] = error.code
+            continue
+        if email in placeholders:
+            unusable[identity] = PLACEHOLDER
+        else:
+            by_email[email].append(identity)
     groups = [
         Group(email, {"customers": [customers[identity] for identity in ids]}, tuple(ids))
         for email, ids in by_email.items()
@@ -82,8 +88,16 @@ def group_customers(customers: Mapping[str, Record]) -> Grouped:
     return Grouped(groups, unusable)
 
 
-def group_items(products: Mapping[str, Record], enabled_statuses: frozenset[str], zone: ZoneInfo) -> Grouped:
+def group_items(
+    products: Mapping[str, Record],
+    enabled_statuses: frozenset[str],
+    zone: ZoneInfo,
+    now: datetime | None = None,
+) -> Grouped:
     """Products split into items, by barcode.
+
+    A product whose `AvailableFrom` is after `now` is marked `Embargoed`: what the time makes of a record is then a
+    change of its content, which is published when the day has come.
 
     Where several items have one barcode, the one of an enabled product wins, then of the product modified (else
     created) last, then of the product with the higher id, then the item with the higher id. The members are the
@@ -94,6 +108,9 @@ def group_items(products: Mapping[str, Record], enabled_statuses: frozenset[str]
     for product_id in sorted(products, key=id_order):
         product = products[product_id]
         own: Record = {name: child for name, child in product.items() if name != "Items"}
+        opens = _parsed(text_of(product, "AvailableFrom"), zone)
+        if now is not None and opens is not None and opens > now.astimezone(zone).replace(tzinfo=None):
+            own["Embargoed"] = "true"
         active = text_of(product, "Status") in enabled_statuses
         moment = _local_time(product, zone)
         for item in rows_of(product, "Items"):

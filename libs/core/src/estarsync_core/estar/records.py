@@ -84,7 +84,7 @@ class Price(msgspec.Struct, frozen=True, gc=False):
 
 
 class Product(msgspec.Struct, frozen=True, gc=False):
-    """A product, without its items."""
+    """A product, without its items. `Embargoed` is ours: `true` where its day of sale had not come when it was read."""
 
     ID: str
     Title: Text = None
@@ -94,6 +94,7 @@ class Product(msgspec.Struct, frozen=True, gc=False):
     Price: Text = None
     SalePrice: Text = None
     AvailableFrom: Text = None
+    Embargoed: Text = None
     Websites: list[Text] | None = None
     Images: list[NameValue] | None = None
     DateCreated: Text = None

@@ -11,6 +11,7 @@ import msgspec
 
 from estarsync_core.entities import Reason
 from estarsync_core.errors import InvalidRecord
+from estarsync_core.estar.grouping import PLACEHOLDER
 from estarsync_core.estar.records import Address, Order, OrderLine, OrderTree
 from estarsync_core.keys import canonical_email
 from estarsync_core.mapping.fields import (
@@ -65,6 +66,7 @@ class OrderMapper:
         )
         self._status_names = rules.status_names
         self._sends_replacements = rules.replacements == "keep"
+        self._placeholders = profile.contacts.placeholder_emails
         self._replacement_values = rules.replacement_values
         self._country = country_reader(profile.countries)
         self._dropped = profile.orders.dropped_line_statuses
@@ -110,7 +112,7 @@ class OrderMapper:
         tidy = str.strip if is_plain(value) else clean
         document = {
             "id": key,
-            "email": canonical_email(root.Email),
+            "email": self._email(root),
             "order_total": _cents("order_total", total),
             "order_subtotal": _cents("order_subtotal", subtotal),
             "discount_amount": discount_cents,
@@ -131,6 +133,12 @@ class OrderMapper:
             number = clean(order.OrderStatus)
             text = self._status_names.get(number, number) if number else None
         return required("order_status", identity, text)
+
+    def _email(self, order: Order) -> str:
+        email = canonical_email(order.Email)
+        if email in self._placeholders:
+            raise InvalidRecord("email", PLACEHOLDER)
+        return email
 
     def _left_out(self, order: Order) -> bool:
         """Whether it is a replacement, and those are not sent."""

@@ -23,6 +23,7 @@ class ProductMapper:
 
     def __init__(self, profile: TenantProfile) -> None:
         self._enabled = profile.products.enabled_statuses
+        self._sells_embargoed = profile.products.embargoed == "enabled"
         self._websites = profile.websites
         self._default = profile.default_website
         self._decoder = msgspec.json.Decoder(ProductItem)
@@ -59,7 +60,7 @@ class ProductMapper:
         document = {
             "id": product_id,
             "sku": key,
-            "status": "Enabled" if status is None or status in self._enabled else "Disabled",
+            "status": "Enabled" if self._is_on_sale(status, product) else "Disabled",
             "name": notes.fit("name", required("name", clean_title, product.Title)),
             "price": float(price),
             "specialprice": float(special) if special is not None and 0 < special < price else None,
@@ -71,6 +72,11 @@ class ProductMapper:
             "url": url,
         }
         return Mapped(document, None, tuple(notes))
+
+    def _is_on_sale(self, status: str | None, product: Product) -> bool:
+        if product.Embargoed == "true" and not self._sells_embargoed:
+            return False
+        return status is None or status in self._enabled
 
     def _website(self, product: Product) -> Website:
         """The default website where the product is on it or names none, else its first known one."""
