@@ -9,11 +9,13 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from estarsync_core.control import Words
 from estarsync_core.entities import Entity, Lane, Version
 from estarsync_core.errors import Fenced, RetryLater, Stop
 from estarsync_core.headers import EventHeaders, RawHeaders
 from estarsync_core.mapping.mapper import Mapper
 from estarsync_core.profile import load_profile
+from estarsync_core.topics import CONTROL
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.health import Health
 from estarsync_runtime.kafka.errors import TransactionAborted
@@ -25,6 +27,7 @@ from estarsync_runtime.testing import FakeClock
 from transformer.flood import Flood, FloodLimits
 from transformer.handler import Handler
 from transformer.loop import Loop
+from transformer.rewinds import Rewinds
 
 TOPIC = "estar.orders.v1"
 PROFILE = """
@@ -132,6 +135,18 @@ class ScriptedProducer:
         self._offsets = [(it.partition, it.offset) for it in offsets]
 
 
+class ScriptedControl:
+    """What stands on the control topic."""
+
+    def __init__(self) -> None:
+        self.words = Words()
+        self.new: set[str] = set()
+
+    def poll(self) -> set[str]:
+        new, self.new = self.new, set()
+        return new
+
+
 class Rig:
     def __init__(self, *partitions: int) -> None:
         self.clock = FakeClock()
@@ -140,6 +155,7 @@ class Rig:
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry)
         self.stop = StopSignal()
+        self.control = ScriptedControl()
         self.loop = Loop(
             cast("Consumer", self.consumer),
             cast("TransactionalProducer", self.producer),
@@ -148,6 +164,15 @@ class Rig:
             Positions(metrics, self.clock, lambda _: None),
             self.clock,
             Flood(FloodLimits(run=3, share=0.2)),
+            Rewinds(
+                {TOPIC: Entity.ORDERS},
+                cast("Consumer", self.consumer),
+                cast("TransactionalProducer", self.producer),
+                CONTROL,
+                self.control,
+                lambda: self.control.words,
+                self.clock,
+            ),
             batch_records=100,
             batch_seconds=0.25,
         )

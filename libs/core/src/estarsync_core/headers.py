@@ -9,6 +9,7 @@
 | `ce_revision` | typed | the mapping revision, decimal |
 | `ce_lane` | raw, typed | `live` or `bulk` |
 | `ce_reason` | tombstones | `removed`, `renamed` or `erased` |
+| `ce_forced` | typed | the id of a resync that delivers it even where this very version was delivered |
 """
 
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord
 
 _TYPE_PREFIX = "com.estarsync"
+LANE = "ce_lane"
+FORCED = "ce_forced"
 RawHeaders = list[tuple[str, bytes]]
 
 

@@ -10,9 +10,10 @@ from confluent_kafka import Consumer
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
 from estarsync_core.mapping.mapper import Mapper
-from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
+from estarsync_core.topics import CONTROL, dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.avro import codec_for
 from estarsync_runtime.kafka.config import consumer_config, producer_config
+from estarsync_runtime.kafka.control import ControlReader, read_words
 from estarsync_runtime.kafka.positions import Positions, ends_of
 from estarsync_runtime.kafka.producer import TransactionalProducer
 from estarsync_runtime.kafka.restore import partitions_of
@@ -22,6 +23,7 @@ from estarsync_runtime.settings import read_profile
 from transformer.flood import Flood, FloodLimits
 from transformer.handler import SERVICE, Handler
 from transformer.loop import Loop
+from transformer.rewinds import Rewinds
 from transformer.settings import Settings
 
 GROUP = "estarsync-transformer"
@@ -61,12 +63,23 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
             }
         )
         stack.callback(consumer.close)
+        control = ControlReader(settings)
+        stack.callback(control.close)
         inputs = raw_topics(settings)
         outputs = [settings.topic(typed_topic(entity)) for entity in Entity]
         partitions_of(consumer, inputs + outputs + [dlq_topic(topic) for topic in inputs])
         codec.register({entity: settings.topic(typed_topic(entity)) for entity in Entity})
         producer = TransactionalProducer(
             producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"), clock, metrics
+        )
+        rewinds = Rewinds(
+            {settings.topic(raw_topic(entity)): entity for entity in Entity},
+            consumer,
+            producer,
+            settings.topic(CONTROL),
+            control,
+            lambda: read_words(settings),
+            clock,
         )
         yield Loop(
             consumer,
@@ -76,6 +89,7 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
             Positions(metrics, clock, ends_of(consumer)),
             clock,
             Flood(FloodLimits(settings.transformer_dead_letter_run, settings.transformer_dead_letter_share)),
+            rewinds,
             batch_records=settings.transformer_batch_records,
             batch_seconds=settings.transformer_batch_seconds,
         )

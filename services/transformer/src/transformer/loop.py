@@ -6,7 +6,7 @@ that a joining or leaving process stops nobody whose partitions stay. The offset
 so the broker refuses them from a process that has lost its partitions without noticing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,6 +22,8 @@ from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
 from transformer.flood import Flood
 from transformer.handler import DEAD_LETTER, Handler, RawEvent
+from transformer.rewind import Fate
+from transformer.rewinds import Rewinds
 from transformer.tally import Tally
 
 Place = tuple[str, int]
@@ -51,6 +53,7 @@ class Loop:
         positions: shows how far it has come.
         clock: the time.
         flood: stops it where nearly everything becomes a dead letter.
+        rewinds: what is read again because a person asked for it.
         batch_records: the most records of one transaction.
         batch_seconds: how long a batch waits to fill.
     """
@@ -64,6 +67,7 @@ class Loop:
         positions: Positions,
         clock: Clock,
         flood: Flood,
+        rewinds: Rewinds,
         *,
         batch_records: int,
         batch_seconds: float,
@@ -75,6 +79,7 @@ class Loop:
         self._positions = positions
         self._clock = clock
         self._flood = flood
+        self._rewinds = rewinds
         self._batch_records = batch_records
         self._batch_seconds = batch_seconds
         self._committed: dict[Place, int] = {}
@@ -115,55 +120,69 @@ class Loop:
         messages = [message for message in read if message.error() is None or self._is_of_use(message)]
         if self._revoked:
             messages = self._without_revoked(messages)
+        messages = self._without_moved(messages)
         self._positions.read(messages)
         del read
         # Each is taken from the end and freed once it is mapped: its memory, still in the processor's cache, is the
         # next one's.
         messages.reverse()
+        read_to: dict[Place, int] = {}
         while messages:
             begun: dict[Place, int] = {}
             try:
-                self._write(messages, begun)
+                self._write(messages, begun, read_to)
             except RetryLater:
-                for message in reversed(messages):
-                    begun.setdefault(_place(message), message.offset() or 0)
-                self._seek(begun)
+                self._seek(_firsts(reversed(messages), begun))
                 raise
+        if self._rewinds.active:
+            self._seek(self._rewinds.settle(read_to))
         self._positions.show()
 
-    def _write(self, messages: list[Message], first: dict[Place, int]) -> None:
+    def _write(self, messages: list[Message], first: dict[Place, int], read_to: dict[Place, int]) -> None:
         """One transaction with as many of the messages as fit into its time, from the end of the list.
 
         Args:
             messages: what is to be written; what was taken is gone from it.
             first: gets the first offset taken of each partition.
+            read_to: gets one after the last.
         """
         tally = Tally()
         finished: dict[Place, int] = {}
         records = 0
-        flood = self._flood.batch()
+        flood, rewound = self._flood.batch(), self._rewinds.active
         handle, produce, now = self._handler.handle, self._producer.produce, self._clock.monotonic
         begun = now()
-        with self._producer.transaction():
+        with self._rewinds.together(), self._producer.transaction():
             while messages and now() - begun <= _MAPPING_SECONDS:
                 message = messages.pop()
                 topic, partition = place = _place(message)
                 offset = message.offset() or 0
                 if place not in first:
                     first[place] = offset
-                if message.error() is None:
+                is_record = message.error() is None
+                read_to[place] = offset + 1 if is_record else offset
+                again = rewound.get(place)
+                fate = Fate.LIVE if again is None else again.fate(offset, message.key(), record=is_record)
+                if again is not None and fate is not Fate.LIVE:
+                    finished[place] = again.live
+                if is_record and fate is not Fate.PASS:
                     records += 1
+                    headers = headers_of(message)
+                    if again is not None and fate is Fate.AGAIN:
+                        headers = again.before(headers)
                     output = handle(
-                        RawEvent(
-                            topic, partition, offset, message.key(), message.value(), headers_of(message)
-                        )
+                        RawEvent(topic, partition, offset, message.key(), message.value(), headers)
                     )
-                    produce(output.topic, output.key, output.value, output.headers)
+                    written = output.headers
+                    if again is not None and fate is Fate.AGAIN:
+                        written = again.after(written)
+                    produce(output.topic, output.key, output.value, written)
                     if output.outcome == DEAD_LETTER:
                         flood.dead(records, topic, output.code)
                     tally.add(topic, output)
-                    offset += 1
-                finished[place] = offset  # where reading goes on; an end says it itself
+                if fate is Fate.LIVE:
+                    finished[place] = read_to[place]  # where reading goes on; an end says it itself
+            self._rewinds.tell(finished)
             self._producer.send_offsets(
                 [TopicPartition(topic, partition, offset) for (topic, partition), offset in finished.items()],
                 self._consumer,
@@ -188,7 +207,8 @@ class Loop:
             return True
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
             # Transaction markers take offsets too: the end may lie beyond the last record, and lag must show 0.
-            return self._committed.get(_place(message)) != message.offset()
+            place = _place(message)
+            return self._committed.get(place) != message.offset() or place in self._rewinds.active
         meaning = translate(error)
         if not isinstance(meaning, RetryLater):
             raise meaning
@@ -216,6 +236,21 @@ class Loop:
             self._seek({(at.topic, at.partition): max(at.offset, 0) for at in committed})
         return [message for message in messages if _place(message) not in unsure]
 
+    def _without_moved(self, messages: list[Message]) -> list[Message]:
+        """The messages of partitions that no rewind begins or ends on; those of the others are read when it is their turn.
+
+        Raises:
+            RetryLater: what was asked can't be taken up now; all of these will be read again.
+            Stop: as of `_seek`.
+        """
+        moved: set[Place] = set()
+        try:
+            self._rewinds.step(moved)
+        except RetryLater:
+            self._seek(_firsts(message for message in messages if _place(message) not in moved))
+            raise
+        return [message for message in messages if _place(message) not in moved] if moved else messages
+
     def _seek(self, offsets: Mapping[Place, int]) -> None:
         """Go on reading at these offsets, where the partition is ours.
 
@@ -236,17 +271,27 @@ class Loop:
 
     def _gained(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         _log.info("partitions_gained", partitions=len(partitions))
+        self._rewinds.gained()
 
     def _lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         _log.info("partitions_lost", partitions=len(partitions))
         for lost in partitions:
             self._revoked.add((lost.topic, lost.partition))
             self._committed.pop((lost.topic, lost.partition), None)
+            self._rewinds.lost((lost.topic, lost.partition))
             self._positions.lost((lost.topic, lost.partition))
 
 
 def _no_way_back(error: KafkaException) -> Stop:
     return Stop(f"can't read a batch again ({error.args[0].name()}): start the transformer again")
+
+
+def _firsts(messages: Iterable[Message], known: dict[Place, int] | None = None) -> dict[Place, int]:
+    """The first offset of each partition among those known and these messages, which are in order."""
+    first = {} if known is None else known
+    for message in messages:
+        first.setdefault(_place(message), message.offset() or 0)
+    return first
 
 
 def _place(message: Message) -> Place:
