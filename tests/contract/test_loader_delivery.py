@@ -1,10 +1,11 @@
 """What the loader delivers, and in which order."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
 from estarsync_core.entities import Entity, Lane, Reason, Version
+from estarsync_core.headers import FORCED, EventHeaders
 from estarsync_core.keys import record_key
 from loader.records import Outcome, Settled
 
@@ -90,6 +91,27 @@ def test_what_has_not_changed_is_not_sent_again(rig):
     rig.run()
     assert len(rig.bodies(INSIGHT_IMPORT)) == 1
     assert rig.counted(Entity.PRODUCTS) == {"delivered": 1, "superseded": 1, "unchanged": 1}
+
+
+def test_what_a_resync_forces_is_sent_again_in_the_version_that_was_delivered_and_in_no_older_one(rig):
+    facts = EventHeaders(
+        Entity.PRODUCTS, Version(7, 1), Lane.BULK, "test", datetime(2024, 1, 2, tzinfo=UTC), typed=True
+    ).encode()
+    forced = [*facts, (FORCED, b"resync-1")]
+    rig.product("A", headers=facts)
+    rig.run()
+    rig.product("A", headers=facts)
+    rig.run()
+    assert len(rig.bodies(INSIGHT_IMPORT)) == 1
+    rig.product("A", headers=forced)
+    rig.run()
+    assert len(rig.bodies(INSIGHT_IMPORT)) == 2
+    rig.product("A", sequence=8, price=9.0)
+    rig.run()
+    rig.product("A", headers=forced)
+    rig.run()
+    assert rig.record("catalog_estar", "A")["price"] == 9.0
+    assert rig.counted(Entity.PRODUCTS) == {"delivered": 3, "superseded": 2}
 
 
 def test_live_records_overtake_a_backlog(rigs):

@@ -12,7 +12,7 @@ from estarsync_core.deadletters import CONNECT_PREFIX
 from estarsync_core.dotdigital.scope import ContactScope, in_scope
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord, RetryLater, Stop
-from estarsync_core.headers import version_of
+from estarsync_core.headers import FORCED, version_of
 from estarsync_core.topics import typed_topic
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.kafka.errors import translate
@@ -209,7 +209,8 @@ class Intake:
     def _take_one(self, message: Message) -> None:
         record, reason, trouble = self._record(message)
         if trouble is None:
-            self._put(record, reason)
+            forced = any(name == FORCED for name, _ in headers_of(message))
+            self._put(record, reason, forced=forced)
         else:
             self._refuse(record, message.key(), trouble)
 
@@ -276,13 +277,14 @@ class Intake:
         self._count(record.entity, "dead_letter")
         _log.warning("unreadable_record", entity=record.entity, field=error.field, code=error.code)
 
-    def _put(self, record: Pending, reason: Reason | None) -> None:
+    def _put(self, record: Pending, reason: Reason | None, *, forced: bool = False) -> None:
         entity, key = record.entity, record.key
         state = self._table.state(entity, key)
         newest = max(
             (each for each in (_version(state), state.waiting) if each is not None), default=_UNKNOWN
         )
-        if record.version <= newest:
+        once_more = forced and record.version == newest and state.waiting is None
+        if record.version <= newest and not once_more:
             self._count(entity, "superseded")
             return
         if state.waiting is not None and not state.bare and state.waiting != state.held:
@@ -310,7 +312,7 @@ class Intake:
             and settled.outcome is Outcome.DELIVERED
             and settled.hash == content_hash(record.payload)
         )
-        if same and state.held is None:
+        if same and state.held is None and not forced:
             self._table.drop(entity, key)
             self._count(entity, "unchanged")
             return
