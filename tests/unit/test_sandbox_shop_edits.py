@@ -84,6 +84,14 @@ def test_an_e_mail_changes_and_a_customer_unsubscribes(control: httpx.Client, sh
     assert shop.customers.records[gone["id"]].body["DateModified"] == "2026-06-01T12:00:00"
 
 
+def test_the_truth_knows_which_e_mails_nobody_has_any_more(control: httpx.Client) -> None:
+    first = edit(control, kind="email", email="new@example.com")
+    (left,) = control.get("/truth").json()["contacts"]["left"]
+    assert left != "new@example.com"
+    edit(control, kind="email", id=first["id"], email=left)
+    assert control.get("/truth").json()["contacts"]["left"] == ["new@example.com"]
+
+
 def test_orders_are_placed_split_returned_and_voided(
     control: httpx.Client, shop: Shop, receiver: Receiver
 ) -> None:

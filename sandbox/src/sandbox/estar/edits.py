@@ -94,6 +94,7 @@ class Editor:
             self._shop.customers, edit.id, lambda c: canonical(c.leaf("Email")) is not None
         )
         fresh = f"changed.{customer.id}.{self._dice.randrange(10**6)}@example.com"
+        self._shop.left_emails.add(str(customer.leaf("Email")))
         customer.body["Email"] = edit.email or fresh
         self._shop.customers.touch(customer, _later(customer, now))
         return Edited("email", "customers", customer.id, [])

@@ -178,6 +178,8 @@ class Shop:
         self.products = Table[Record]()
         self.orders = Table[Order]()
         self.events: list[Event] = []
+        self.left_emails: set[str] = set()
+        """E-mails as they were, of customers who have another one by now."""
         self._subscriber = subscriber
         self._lines = 0
 

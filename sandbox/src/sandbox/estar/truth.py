@@ -26,9 +26,15 @@ class ExpectedOrder:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What must arrive, and how many records can't."""
+    """What must arrive, and how many records can't.
+
+    Attributes:
+        left_contacts: e-mails that no customer has any more. Their past orders carry them still: whether such a
+            contact is there depends on what Dotdigital knew of it when its e-mail was changed.
+    """
 
     contacts: list[str]
+    left_contacts: list[str]
     unusable_contacts: int
     products: list[str]
     unusable_products: int
@@ -44,7 +50,11 @@ class Truth:
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
-            "contacts": {"expected": self.contacts, "unusable": self.unusable_contacts},
+            "contacts": {
+                "expected": self.contacts,
+                "left": self.left_contacts,
+                "unusable": self.unusable_contacts,
+            },
             "products": {"expected": self.products, "unusable": self.unusable_products},
             "orders": {
                 "expected": [asdict(order) for order in self.orders],
@@ -90,6 +100,7 @@ def truth(shop: Shop, contract: Contract) -> Truth:
     registered = {email for email in emails if email}
     return Truth(
         contacts=sorted(registered | {order.email for order in orders}),
+        left_contacts=sorted({email for each in shop.left_emails if (email := canonical(each))} - registered),
         unusable_contacts=emails.count(None),
         products=sorted(skus),
         unusable_products=sum(1 for code in barcodes if code not in skus),
