@@ -8,6 +8,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from estarsync_runtime.metrics import Metrics
 
 CLOSED = {
+    "bound": "low and high",
     "code": "InvalidRecord's codes, in the code",
     "entity": "three",
     "feed": "the extractor's",

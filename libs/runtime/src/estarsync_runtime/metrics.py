@@ -126,6 +126,30 @@ class Metrics:
             ["entity"],
             registry=registry,
         )
+        self.first_load_records = Gauge(
+            "estarsync_extractor_first_load_records",
+            "Records that the first load has read so far, before restarts too.",
+            ["entity"],
+            registry=registry,
+        )
+        self.first_load_total = Gauge(
+            "estarsync_extractor_first_load_total_records",
+            "Records that the first load will read, where the shop says so.",
+            ["entity"],
+            registry=registry,
+        )
+        self.first_load_ratio = Gauge(
+            "estarsync_extractor_first_load_ratio",
+            "How much of the first load is done: of the records where their number is known, else of the shop's history.",
+            ["entity"],
+            registry=registry,
+        )
+        self.first_load_left = Gauge(
+            "estarsync_extractor_first_load_left_seconds",
+            "Within what time the first load will be done: at the pace so far, at the last minute's; low and high of both.",
+            ["entity", "bound"],
+            registry=registry,
+        )
         self.listed = Gauge(
             "estarsync_extractor_listed_records",
             "Records that the shop has listed so far in the first load.",

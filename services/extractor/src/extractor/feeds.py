@@ -27,10 +27,12 @@ from estarsync_core.estar.windows import (
 )
 from estarsync_core.profile import TenantProfile
 from estarsync_runtime.metrics import Metrics
+from extractor.firstload import FirstLoad, Progress
 from extractor.pages import Page, PageReader
 from extractor.publisher import Publisher
 
 WINDOW_FAILED = "window_failed"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _GIVE_UP_AFTER = 3  # failures of the smallest window, while the shop lists another one
 _NOTHING = Page(Changes(), {}, 0)
 _log = structlog.get_logger()
@@ -81,8 +83,12 @@ class Feed(ABC):
         self._profile = around.profile
         self._clock = around.clock
         self._metrics = around.metrics
+        self.first_load: FirstLoad | None = None
         if self.is_first:
             around.metrics.first_load_done.labels(self.entity).set(float(self.loaded))
+            mark = self.mark or FeedMark(cursor=_NEVER, first_load_done=False, window_hours=0.0)
+            if not mark.first_load_done:
+                self.first_load = FirstLoad(self.entity, mark.records, mark.ratio, self._clock, self._metrics)
         if self.mark is not None:
             around.metrics.cursor.labels(name).set(self.mark.cursor.timestamp())
 
@@ -136,6 +142,9 @@ class Feed(ABC):
     def _ended(self, mark: FeedMark) -> None:
         if self.is_first:
             self._metrics.first_load_done.labels(self.entity).set(1)
+        if self.first_load is not None:
+            self.first_load.done()
+            self.first_load = None
         self._metrics.cursor.labels(self.name).set(mark.cursor.timestamp())
         _log.info("run_done", feed=self.name, cursor=mark.cursor.isoformat())
 
@@ -232,6 +241,8 @@ class WindowFeed(Feed):
         return False
 
     def _begin(self) -> Run:
+        if self.first_load is not None:
+            self.first_load.begin()
         windows = self._profile.windows
         mark = self.mark
         place = (
@@ -262,6 +273,7 @@ class WindowFeed(Feed):
             run.listing = _Listing(window, len(ids), ids)
         else:  # nothing to write: the next commit tells of it
             run.place = self._after(run, window, 0)
+            self._came(run, run.place, 0)
 
     def _page(self, run: Run, listing: _Listing) -> None:
         batch = listing.ids[: self._reader.kind.size]
@@ -272,6 +284,19 @@ class WindowFeed(Feed):
         del listing.ids[: len(batch)]
         if last:
             run.listing = None
+
+    def _came(self, run: Run, place: Place, read: int) -> Progress | None:
+        """How far the first load has come with so many records more; None where it is over."""
+        if self.first_load is None:
+            return None
+        begin = history_start(self._profile)
+        goal = (run.until - begin).total_seconds()
+        done = (place.position - begin).total_seconds()
+        if run.listing is not None and place is run.place:  # within a window
+            listing = run.listing
+            share = 1 - (len(listing.ids) - read) / listing.count if listing.count else 0.0
+            done += (listing.window.end - listing.window.start).total_seconds() * min(1.0, share)
+        return self.first_load.came(read, min(1.0, max(0.0, done / goal)) if goal > 0 else 1.0)
 
     def _read(self, batch: list[str]) -> Page:
         return self._reader.read(batch)
@@ -289,7 +314,14 @@ class WindowFeed(Feed):
         self, run: Run, page: Page, place: Place, window: Window | None = None, *, loaded: bool = False
     ) -> FeedMark:
         loaded = loaded or self.loaded
-        mark = FeedMark(cursor=place.cursor, first_load_done=loaded, window_hours=place.window_hours)
+        come = self._came(run, place, page.read)
+        mark = FeedMark(
+            cursor=place.cursor,
+            first_load_done=loaded,
+            window_hours=place.window_hours,
+            records=come.records if come else 0,
+            ratio=come.ratio if come else 0.0,
+        )
         marks = {self.name: mark}
         hours = self._profile.windows.initial_hours
         for other in self._starts:

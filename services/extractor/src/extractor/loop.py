@@ -1,8 +1,10 @@
 """The main loop: one step of one feed at a time, the most urgent first."""
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -11,6 +13,7 @@ from estarsync_core.errors import RetryLater
 from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
 from extractor.feeds import Feed
+from extractor.firstload import Progress
 from extractor.state import SourceState
 
 _LONGEST_PAUSE = 10.0  # soon after the shop is back, so are we
@@ -121,7 +124,16 @@ class Loop:
         self._last_progress = self._clock.monotonic()
         mark = feed.mark
         cursor = None if mark is None else mark.cursor.isoformat()
-        _log.info("progress", feed=feed.name, lane=feed.lane, cursor=cursor)
+        first = {} if feed.first_load is None else _told(feed.first_load.progress)
+        _log.info("progress", feed=feed.name, lane=feed.lane, cursor=cursor, **first)
 
     def _show_keys(self, feed: Feed) -> None:
         self._metrics.keys.labels(feed.entity).set(self._state.count_keys(feed.entity))
+
+
+def _told(progress: Progress) -> dict[str, Any]:
+    left = {}
+    if progress.left is not None:
+        low, high = (None if math.isinf(each) else round(each) for each in progress.left)
+        left = {"seconds_left_from": low, "seconds_left_to": high}
+    return {"records": progress.records, "percent": round(progress.ratio * 100, 1), **left}

@@ -87,6 +87,10 @@ class Removals:
         for identity in page.failed.keys() & set(listed):
             self._state.see_source(self._entity, identity)
 
+    def saw_before(self, identity: str) -> bool:
+        """Whether a record is remembered; then the snapshot counts as having shown all that is remembered of it."""
+        return self._state.see_source(self._entity, identity)
+
     def finish(self, lane: Lane, marks: Mapping[str, FeedMark], name: str, *, empty: bool) -> None:
         """The snapshot is complete: remove what it lacks, or hold that back, and commit the feed's progress.
 

@@ -15,7 +15,8 @@ from extractor.removals import Removals
 @dataclass(slots=True)
 class _Snapshot:
     started: datetime
-    ids: list[str]
+    waiting: list[str]  # ids, the next one last
+    total: int
     empty: bool
 
 
@@ -49,29 +50,56 @@ class SnapshotFeed(Feed):
     @property
     @override
     def rest(self) -> float:
-        if self.mark is None:
+        if self.mark is None or not self.loaded:
             return 0.0
         return max(0.0, self._cadence - (self._clock.now() - self.mark.cursor).total_seconds())
 
     @override
     def step(self) -> bool:
         if self._snapshot is None:
-            started = self._clock.now()
-            ids = self._list_ids()
-            self._snapshot = _Snapshot(started, ids, empty=not ids)
-            self._removals.begin()
-            self._listed(ids)
+            self._snapshot = self._begin()
             return False
         snapshot = self._snapshot
-        if snapshot.ids:
-            batch = snapshot.ids[: self._reader.kind.size]
+        if snapshot.waiting:
+            size = self._reader.kind.size
+            batch = snapshot.waiting[-size:][::-1]
             page = self._reader.read(batch)
-            self._publisher.commit(self.entity, self.lane, page, {})
+            self._publisher.commit(self.entity, self.lane, page, self._marks(snapshot, len(batch)))
             self._removals.saw(page, batch)
-            del snapshot.ids[: len(batch)]
+            del snapshot.waiting[-size:]
             return False
         mark = FeedMark(cursor=snapshot.started, first_load_done=True, window_hours=0.0)
         self._removals.finish(self.lane, {self.name: mark}, self.name, empty=snapshot.empty)
         self._snapshot = None
         self._ended(mark)
         return True
+
+    def _begin(self) -> _Snapshot:
+        started = self._clock.now()
+        ids = self._list_ids()
+        self._removals.begin()
+        self._listed(ids)
+        empty, total = not ids, len(ids)
+        if self.first_load is not None:
+            self.first_load.begin()
+            self.first_load.knows(total)
+            if self.mark is not None:  # what an earlier process has read of it need not be read again
+                ids = [identity for identity in ids if not self._removals.saw_before(identity)]
+        ids.reverse()  # taken from the end: from the front it would be moved for every page
+        return _Snapshot(started, ids, total, empty)
+
+    def _marks(self, snapshot: _Snapshot, read: int) -> dict[str, FeedMark]:
+        """The mark of a first load; later ones are marked at their end."""
+        if self.first_load is None:
+            return {}
+        done = snapshot.total - len(snapshot.waiting) + read
+        records = done - self.first_load.progress.records
+        come = self.first_load.came(records, done / snapshot.total)
+        mark = FeedMark(
+            cursor=snapshot.started,
+            first_load_done=False,
+            window_hours=0.0,
+            records=come.records,
+            ratio=come.ratio,
+        )
+        return {self.name: mark}

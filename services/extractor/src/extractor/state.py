@@ -98,12 +98,17 @@ class SourceState:
         self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", ((entity, each) for each in ids))
         self._db.execute("COMMIT")
 
-    def see_source(self, entity: Entity, identity: str) -> None:
-        """The snapshot holds all that is remembered of one record, whose parts are named `<id>/<part>`."""
+    def see_source(self, entity: Entity, identity: str) -> bool:
+        """The snapshot holds all that is remembered of one record, whose parts are named `<id>/<part>`.
+
+        Returns:
+            Whether anything is.
+        """
         query = (
             "INSERT OR IGNORE INTO seen SELECT entity, id FROM rows WHERE entity = ? AND id >= ? AND id < ?"
         )
-        self._db.execute(query, (entity, f"{identity}/", f"{identity}0"))  # 0 comes next after the slash
+        # 0 comes next after the slash.
+        return self._db.execute(query, (entity, f"{identity}/", f"{identity}0")).rowcount > 0
 
     def vanished(self, entity: Entity) -> list[str]:
         """Source ids that are remembered and were not seen."""

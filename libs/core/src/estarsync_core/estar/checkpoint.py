@@ -11,12 +11,15 @@ from estarsync_core.estar.sequences import Ranges
 class FeedMark(msgspec.Struct, frozen=True, kw_only=True):
     """One feed's progress: everything before `cursor` has been read and published.
 
-    `first_load_done` says whether what the shop had at the start has been read once.
+    `first_load_done` says whether what the shop had at the start has been read once; `records` and `ratio` (from 0
+    to 1) how far that has come.
     """
 
     cursor: datetime
     first_load_done: bool
     window_hours: float
+    records: int = 0
+    ratio: float = 0.0
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
