@@ -60,7 +60,7 @@ def test_the_estimate_is_a_band_that_holds_the_truth_at_an_even_pace(world) -> N
     bands: list[tuple[float, float, float]] = []
 
     def look() -> bool:
-        world.clock.advance(0.5)  # as if each step took so long
+        world.clock.advance(3.0)  # as if each step took so long
         low, high = (shown(world, "left_seconds", "products", bound=bound) for bound in ("low", "high"))
         if low:
             bands.append((world.clock.monotonic(), low, high))
@@ -71,4 +71,4 @@ def test_the_estimate_is_a_band_that_holds_the_truth_at_an_even_pace(world) -> N
     assert bands, "a load of this size says something"
     for at, low, high in bands:
         assert low <= high
-        assert low * 0.5 <= end - at <= high * 2 + 2
+        assert low * 0.5 <= end - at <= high * 2 + 6
