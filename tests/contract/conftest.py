@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -22,9 +23,10 @@ from estarsync_core.topics import CONTROL, DELIVERED, DELIVERIES, IMPORTS, dlq_t
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Answer
 from estarsync_runtime.dotdigital.connect import connect
-from estarsync_runtime.dotdigital.provisioning import provision
+from estarsync_runtime.dotdigital.provisioning import existing, provision
 from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.reconcile import Comparison, Reconciler
 from estarsync_runtime.testing import FakeClock, FakeProducer, Written
 from loader.batches import Spooler
 from loader.calls import Job
@@ -411,6 +413,21 @@ class Rig:
     def written(self, topic: str) -> list[Written]:
         """What the loader has written to a topic."""
         return [each for each in self.producer.records if each.topic == self.settings.topic(topic)]
+
+    def reconciled(self) -> dict[Entity, Comparison]:
+        """What `estarsync reconcile` finds."""
+        records = {self.settings.topic(DELIVERED): self.written(DELIVERED)}
+
+        def read(_: object, topics: Sequence[str]) -> Iterator[Message]:
+            for topic in topics:
+                yield from self.topics.log.get(topic, ())
+                for each in records.get(topic, ()):
+                    yield Message(topic=topic, partition=0, key=each.key, value=each.value)
+
+        account = existing(self.client, self.settings)
+        scope = self.settings.contact_scope
+        with closing(Reconciler(self.settings, self.client, account, scope, read)) as reconciler:
+            return {entity: reconciler.compare(entity) for entity in Entity}
 
     def _rows(self, topic: str) -> Iterator[tuple[bytes, bytes | None]]:
         return ((each.key or b"", each.value) for each in self.written(topic))

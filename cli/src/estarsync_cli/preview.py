@@ -83,7 +83,9 @@ def preview(settings: Settings, request: Resync) -> Preview:
     with ExitStack() as stack:
         client = stack.enter_context(dotdigital(settings))
         account = existing(client, settings)
-        reconciler = stack.enter_context(closing(Reconciler(settings, client, account)))
+        reconciler = stack.enter_context(
+            closing(Reconciler(settings, client, account, settings.contact_scope))
+        )
         lookup = stack.enter_context(closing(Lookup(settings, [topic])))
         replay = _Replay(settings, request, topic)
         selected = reconciler.only(request.entity, replay.documents(lookup))

@@ -75,7 +75,10 @@ def reconcile(
     requests: list[Request] = []
     _say_what_is_on_its_way(settings)
     with ExitStack() as stack:
-        reconciler = stack.enter_context(closing(Reconciler(settings, client, existing(client, settings))))
+        account = existing(client, settings)
+        reconciler = stack.enter_context(
+            closing(Reconciler(settings, client, account, settings.contact_scope))
+        )
         lines = None if details is None else stack.enter_context(details.open("wb"))
         for each in entity or list(Entity):
             if sample is not None:
@@ -148,6 +151,8 @@ def summary(result: Comparison, *, show_keys: bool = False) -> dict[str, Any]:
         "missing": result.missing,
         "extra": result.extra,
         "dead_letters": result.dead_letters,
+        "kept": result.kept,
+        "filtered": result.filtered,
         "percentage": result.percentage,
         "samples": [
             {"key": each.key if show_keys else masked(each.key), "kind": each.kind, "fields": each.fields}
@@ -172,6 +177,13 @@ def show(results: dict[Entity, Comparison], *, show_keys: bool = False) -> None:
         numbers = (result.agree, result.different, result.missing, result.extra, result.dead_letters)
         table.add_row(name, *(f"{number:,}" for number in numbers), share)
     console().print(table)
+    for name, result in results.items():
+        if result.kept:
+            console().print(
+                f"{name}: {result.kept:,} that the shop no longer has stay there: only an erasure deletes a contact"
+            )
+        if result.filtered:
+            console().print(f"{name}: {result.filtered:,} are out of CONTACT_SCOPE")
     orders = results.get(Entity.ORDERS)
     if orders is not None:
         console().print(

@@ -5,7 +5,8 @@ shop.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+from confluent_kafka import Message
 
 from estarsync_core.dotdigital.compare import differing_data_fields, differing_fields
 from estarsync_core.dotdigital.payloads import contact_entry, insight_record
+from estarsync_core.dotdigital.scope import ContactScope, in_scope
 from estarsync_core.entities import Entity
 from estarsync_core.keys import record_key
 from estarsync_core.topics import DELIVERED, typed_topic
@@ -38,6 +41,7 @@ CREATE TABLE expected (
     PRIMARY KEY (entity, key)
 ) WITHOUT ROWID;
 CREATE TABLE refused (entity TEXT, key TEXT, PRIMARY KEY (entity, key)) WITHOUT ROWID;
+CREATE TABLE contacts (email TEXT PRIMARY KEY, outcome TEXT, now_called TEXT, there INTEGER) WITHOUT ROWID;
 """
 
 
@@ -69,7 +73,11 @@ class Comparison:
         different: records that don't; the first few are in `samples` with their fields.
         missing: expected records that Dotdigital does not hold.
         extra: records that Dotdigital holds and nobody expects.
-        dead_letters: expected records that Dotdigital refused, each in the dead letters with its reason.
+        dead_letters: expected records that Dotdigital refused, each in the dead letters with its reason; and contacts
+            whose erasure it refused.
+        kept: contacts that the shop no longer has, by its own word, and that Dotdigital holds: only an erasure deletes
+            a contact.
+        filtered: records that CONTACT_SCOPE leaves out.
         revenue_expected: the sum of the orders' totals as they were sent.
         revenue_actual: the sum of the orders' totals as Dotdigital holds them.
         samples: the first differences.
@@ -80,6 +88,8 @@ class Comparison:
     missing: int = 0
     extra: int = 0
     dead_letters: int = 0
+    kept: int = 0
+    filtered: int = 0
     revenue_expected: Decimal = Decimal(0)
     revenue_actual: Decimal = Decimal(0)
     samples: list[Difference] = field(default_factory=list)
@@ -116,10 +126,22 @@ class Reconciler:
         settings: of Kafka.
         client: Dotdigital.
         account: what was provisioned.
+        scope: which contacts may be created.
+        read: gives all records of topics.
     """
 
-    def __init__(self, settings: KafkaSettings, client: DotdigitalClient, account: Account) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        client: DotdigitalClient,
+        account: Account,
+        scope: ContactScope = ContactScope.ALL,
+        read: Callable[[KafkaSettings, Sequence[str]], Iterable[Message]] = read_topics,
+    ) -> None:
         self._settings = settings
+        self._scope = scope
+        self._read = read
+        self._filtered: Counter[Entity] = Counter()
         self._client = client
         self._account = account
         self._codec = codec_for(settings)
@@ -192,7 +214,7 @@ class Reconciler:
             RetryLater: Dotdigital keeps failing.
             Stop: it refuses.
         """
-        result = Comparison()
+        result = Comparison(filtered=self._filtered[entity])
         self._db.execute("BEGIN")
         for key, actual in self._actual(entity):
             self._one(entity, key, actual, result)
@@ -237,9 +259,7 @@ class Reconciler:
             result.revenue_actual += Decimal(repr(actual.get("order_total", 0)))
         if row is None:
             if entity not in self._partial:
-                result.extra += 1
-                result.note(key, "extra", [])
-                self._db.execute("INSERT OR IGNORE INTO extra VALUES (?, ?)", (entity, key))
+                self._not_expected(entity, key, result)
             return
         payload, picked, name = row
         # A contact that only orders know has no data of ours.
@@ -258,6 +278,22 @@ class Reconciler:
             result.keep(Difference(name, "different", fields, expected, actual))
         else:
             result.agree += 1
+
+    def _not_expected(self, entity: Entity, key: str, result: Comparison) -> None:
+        outcome = None
+        if entity is Entity.CONTACTS:
+            row = self._db.execute(
+                "SELECT outcome FROM contacts WHERE email = ? AND there = 1", (key,)
+            ).fetchone()
+            outcome = row[0] if row else None
+        if outcome == "kept":
+            result.kept += 1
+        elif outcome == "dead_letter":
+            result.dead_letters += 1
+        else:
+            result.extra += 1
+            result.note(key, "extra", [])
+            self._db.execute("INSERT OR IGNORE INTO extra VALUES (?, ?)", (entity, key))
 
     def _differences(
         self, entity: Entity, document: dict[str, Any], actual: dict[str, Any]
@@ -288,7 +324,7 @@ class Reconciler:
             elif entity is Entity.PRODUCTS:
                 found = read_record(self._client, self._account.catalog_collection, key)
             else:
-                email = str(self._codec.decode(entity, payload)["email"])
+                email = self._now_called(str(self._codec.decode(entity, payload)["email"]))
                 found = read_record(self._client, self._account.orders_collection, key, email)
             if found is not None:
                 yield key, found
@@ -296,7 +332,7 @@ class Reconciler:
     def _read_expected(self) -> None:
         topics = {self._settings.topic(typed_topic(entity)): entity for entity in Entity}
         self._db.execute("BEGIN")
-        for message in read_topics(self._settings, list(topics)):
+        for message in self._read(self._settings, list(topics)):
             entity = topics[message.topic() or ""]
             key = (message.key() or b"").decode()
             value = message.value()
@@ -304,13 +340,15 @@ class Reconciler:
                 self._forget(entity, key)
             else:
                 self._expect(entity, key, value)
-        self._read_refused()
+        self._read_settled()
+        if self._scope is not ContactScope.ALL:
+            self._leave_out()
         orders = (
             "SELECT e.payload, e.key FROM expected e LEFT JOIN refused r ON r.entity = e.entity AND r.key = e.key"
             " WHERE r.key IS NULL"
         )
         for payload, _ in self._pages(orders, Entity.ORDERS, "e."):
-            email = self._codec.decode(Entity.ORDERS, payload)["email"]
+            email = self._now_called(self._codec.decode(Entity.ORDERS, payload)["email"])
             self._db.execute(
                 "INSERT OR IGNORE INTO expected (entity, key, name) VALUES (?, ?, ?)",
                 (Entity.CONTACTS, email, email),
@@ -334,11 +372,47 @@ class Reconciler:
             yield from rows
             last = rows[-1][-1]
 
-    def _read_refused(self) -> None:
-        for message in read_topics(self._settings, [self._settings.topic(DELIVERED)]):
+    def _leave_out(self) -> None:
+        """Expect no contact that may not be created, unless it was before, and no order of such a one."""
+        for payload, email in self._pages(
+            "SELECT payload, key FROM expected WHERE payload IS NOT NULL", Entity.CONTACTS
+        ):
+            if not in_scope(self._scope, self._codec.decode(Entity.CONTACTS, payload)) and not self._there(
+                email
+            ):
+                self._forget(Entity.CONTACTS, email)
+                self._filtered[Entity.CONTACTS] += 1
+        expected = "SELECT 1 FROM expected WHERE entity = ? AND key = ?"
+        for payload, name, _ in self._pages("SELECT payload, name, key FROM expected WHERE 1", Entity.ORDERS):
+            email = self._now_called(self._codec.decode(Entity.ORDERS, payload)["email"])
+            if not self._there(email) and not self._db.execute(expected, (Entity.CONTACTS, email)).fetchone():
+                self._forget(Entity.ORDERS, name)
+                self._filtered[Entity.ORDERS] += 1
+
+    def _there(self, email: str) -> bool:
+        """Whether the loader has created this contact."""
+        return bool(
+            self._db.execute("SELECT 1 FROM contacts WHERE email = ? AND there = 1", (email,)).fetchone()
+        )
+
+    def _now_called(self, email: str) -> str:
+        """The e-mail under which Dotdigital has a contact: another one where it was renamed."""
+        seen = {email}
+        query = "SELECT now_called FROM contacts WHERE email = ? AND outcome = 'renamed'"
+        while (row := self._db.execute(query, (email,)).fetchone()) and row[0] and row[0] not in seen:
+            email = row[0]
+            seen.add(email)
+        return email
+
+    def _read_settled(self) -> None:
+        for message in self._read(self._settings, [self._settings.topic(DELIVERED)]):
             entity, _, key = (message.key() or b"").decode().partition(":")
             value = message.value()
-            refused = value is not None and msgspec.json.decode(value)["outcome"] == "dead_letter"
+            row = {} if value is None else msgspec.json.decode(value)
+            refused = row.get("outcome") == "dead_letter"
+            if entity == Entity.CONTACTS:
+                state = (key, row.get("outcome"), row.get("email"), bool(row.get("there")))
+                self._db.execute("INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?)", state)
             self._db.execute(
                 "INSERT OR IGNORE INTO refused VALUES (?, ?)"
                 if refused

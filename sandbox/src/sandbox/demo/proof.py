@@ -89,7 +89,9 @@ def prove(
     client = connect(dotdigital, clock, metrics)
     proof = Proof(revenue_shop=Decimal(truth["revenue"]))
     letters = _dead_letters(kafka)
-    with closing(Reconciler(kafka, client, existing(client, dotdigital))) as reconciler:
+    with closing(
+        Reconciler(kafka, client, existing(client, dotdigital), dotdigital.contact_scope)
+    ) as reconciler:
         for entity in Entity:
             result = reconciler.compare(entity)
             sent = set(reconciler.expected_keys(entity))
