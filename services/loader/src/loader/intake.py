@@ -258,7 +258,8 @@ class Intake:
         if entity is Entity.ORDERS:
             return _People(self._table.renamed_to(str(document["email"])))
         if entity is Entity.CONTACTS:
-            return _People(None, document["renamed_from"], in_scope(self._scope, document))
+            former = document["renamed_from"]
+            return _People(None, None if former == key else former, in_scope(self._scope, document))
         return _People()
 
     def _refuse(self, record: Pending, key: bytes | None, error: InvalidRecord) -> None:
