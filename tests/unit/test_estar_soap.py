@@ -1,6 +1,7 @@
 """The SOAP client against a responder that does what it is told."""
 
 import random
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -273,3 +274,62 @@ def test_each_request_is_announced() -> None:
     )
     EstarSource(client, site.profile).list_products()
     assert calls == [0, 1, 2]
+
+
+def test_calls_are_made_one_at_a_time_with_the_profiles_pause_between() -> None:
+    site = Site(xml("<Data><int>1</int></Data>"), profile=PROFILE + "soap: {pause_seconds: 2}")
+    moments: list[float] = []
+    client = EstarClient(
+        httpx.Client(transport=httpx.MockTransport(site.answer)),
+        site.profile,
+        "https://shop.example",
+        WHO,
+        clock=site.clock,
+        rng=RNG,
+        metrics=site.metrics,
+        before_call=lambda: moments.append(site.clock.monotonic()),
+    )
+    source = EstarSource(client, site.profile)
+    source.list_products()
+    source.list_products()
+    site.clock.advance(10)
+    source.list_products()
+    # The token, then a list; each waits for its turn, and whoever comes late does not wait.
+    assert moments == [0, 0, 2, 14]
+    assert site.clock.monotonic() == 14
+
+
+def test_pauses_between_tries_are_spread() -> None:
+    seen = set()
+    for seed in range(5):
+        site = Site(httpx.Response(503), httpx.Response(503), xml("<Data/>"))
+        client = EstarClient(
+            httpx.Client(transport=httpx.MockTransport(site.answer)),
+            site.profile,
+            "https://shop.example",
+            WHO,
+            clock=site.clock,
+            rng=random.Random(seed),  # noqa: S311 - spreads pauses
+            metrics=site.metrics,
+        )
+        EstarSource(client, site.profile).list_products()
+        seen.add(site.clock.monotonic())
+    assert len(seen) == 5
+    assert max(seen) < 2.5
+
+
+def test_a_large_answer_is_read_without_a_second_copy_of_it() -> None:
+    size = 200_000
+    body = b"<e:Envelope xmlns:e='x'><e:Body><R><RResult><Data>%s</Data></RResult></R></e:Body></e:Envelope>"
+    content = body % (
+        b"<int>1</int><!-- a comment that nobody keeps, but that has to be read all the same -->" * size
+    )
+    site = Site(httpx.Response(200, headers={"content-type": "text/xml"}, content=content))
+    site.client.authenticate()
+    tracemalloc.start()
+    try:
+        assert site.source.list_products() == ["1"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * len(content)

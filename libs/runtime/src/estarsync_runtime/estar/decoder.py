@@ -179,7 +179,8 @@ class Decoder:
 def declares_a_doctype(data: bytes) -> bool:
     """Whether an XML text, of which this is the beginning, has a DOCTYPE before its root."""
     start = _PROLOG.match(data)
-    return data[start.end() if start else 0 :][:9].upper() == b"<!DOCTYPE"
+    at = start.end() if start else 0
+    return data[at : at + 9].upper() == b"<!DOCTYPE"
 
 
 def _local(element: etree._Element) -> str:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from io import BytesIO
 
 import httpx
 import structlog
@@ -192,16 +193,16 @@ class EstarClient:
         return self._understood(operation, response, content)
 
     def _read(self, response: httpx.Response, operation: Operation, deadline: float) -> bytes:
-        content = bytearray()
+        content = BytesIO()
         for chunk in response.iter_bytes(_CHUNK):
-            content += chunk
-            if len(content) > self._soap.max_response_bytes:
+            content.write(chunk)
+            if content.tell() > self._soap.max_response_bytes:
                 raise TooSlow(
                     f"{operation.operation}: the answer is larger than {self._soap.max_response_bytes} bytes"
                 )
             if self._clock.monotonic() > deadline:
                 raise TooSlow(f"{operation.operation}: no whole answer in {self._soap.timeout_seconds:g} s")
-        return bytes(content)
+        return content.getvalue()  # no copy: an answer may be large
 
     def _understood(self, operation: Operation, response: httpx.Response, content: bytes) -> Answer:
         status = response.status_code
@@ -212,7 +213,7 @@ class EstarClient:
                     f"ESTAR_BASE_URL: {self._base_url} has no eStar API (HTTP {status}): give the primary site's URL"
                 ]
             )
-        page = "html" in kind or content.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
+        page = "html" in kind or content[:_CHUNK].lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
         if status not in {HTTPStatus.OK, HTTPStatus.INTERNAL_SERVER_ERROR} or (
             status != HTTPStatus.OK and page
         ):
