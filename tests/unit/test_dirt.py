@@ -48,6 +48,7 @@ from sandbox.estar.edits import Edit, Editor
 from sandbox.estar.faults import Faults
 from sandbox.estar.generate import generate
 from sandbox.estar.soap import Access, ShopSandbox
+from sandbox.estar.truth import truth
 
 PROFILE = """
 timezone: Pacific/Auckland
@@ -608,3 +609,27 @@ def test_37_a_replayed_notification_is_settled_and_a_forged_one_refused() -> Non
     sequences = Sequences({}, 0.0)
     place = (read_notification(body).subscriber, read_notification(body).sequence)
     assert [sequences.arrived(place, now) for now in (1.0, 2.0)] == [True, False]
+
+
+@pytest.mark.parametrize("setting", ["remove", "keep"])
+def test_09_a_replacement_from_the_shop_agrees_with_its_truth(
+    sandbox: ShopSandbox, extraction: Callable[..., Any], setting: str
+) -> None:
+    text = profile_path().read_text("utf-8") + f"orders: {{replacements: {setting}, voided: {setting}}}"
+    profile = load_profile(text, "test")
+    contract = Contract(profile)
+    editor = Editor(sandbox.shop, contract, random.Random(1))  # noqa: S311 - the same every time
+    edited = [
+        editor.apply(Edit(kind=kind), sandbox.shop.local(NOW - timedelta(hours=1)))
+        for kind in ("replace", "void")
+    ]
+    expected = {each.id: each for each in truth(sandbox.shop, contract).orders}
+    mapped = extraction(sandbox, profile, FakeClock(NOW)).run().mapped(Entity.ORDERS)
+    sent_orders = {
+        key: each.document for key, each in mapped.items() if isinstance(each, Mapped) and each.document
+    }
+    assert sent_orders.keys() == expected.keys()
+    assert {key: f"{each['order_total']:.2f}" for key, each in sent_orders.items()} == {
+        key: each.total for key, each in expected.items()
+    }
+    assert [str(each.id) in sent_orders for each in edited] == [setting == "keep"] * 2

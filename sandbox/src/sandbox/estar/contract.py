@@ -87,7 +87,9 @@ class Contract:
         self.events = (
             profile.notifications if profile else Notifications.model_validate(parts["notifications"])
         )
-        self.paid_statuses = frozenset[str]([*orders["statuses"], *orders["void_statuses"]])
+        paid, void = frozenset[str](orders["statuses"]), frozenset[str](orders["void_statuses"])
+        self.paid_statuses = paid | void if orders["voided"] == "keep" else paid - void
+        self.sends_replacements: bool = orders["replacements"] == "keep"
         self.dropped_line_statuses = frozenset[str](orders["dropped_line_statuses"])
         self._theirs = {ours: theirs for theirs, ours in records.rename.items()}
         before, after = soap.path.split("{service}")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from sandbox.estar.state import Body, Event, Line, Order, R, Record, Shop, Table
 from sandbox.estar.statuses import ORDER_STATUSES
 from sandbox.estar.truth import canonical
 
-EditKind = Literal["price", "email", "unsubscribe", "order", "split", "return", "void"]
+EditKind = Literal["price", "email", "unsubscribe", "order", "split", "return", "void", "replace"]
 KINDS: tuple[EditKind, ...] = ("price", "email", "unsubscribe", "order", "split", "return", "void")
 
 
@@ -66,6 +67,7 @@ class Editor:
             "split": self._split,
             "return": self._return,
             "void": self._void,
+            "replace": self._replace,
         }
 
     def apply(self, edit: Edit, now: datetime) -> Edited:
@@ -158,6 +160,21 @@ class Editor:
         order.body["OrderStatus"] = str(ORDER_STATUSES["Cancelled"])
         self._shop.orders.touch(order, _later(order, now))
         return Edited("void", "orders", order.id, [self._shop.notify("order.voided", orderID=order.id)])
+
+    def _replace(self, edit: Edit, now: datetime) -> Edited:
+        """Send the goods of an order once more, for nothing: an order of its own that says which one it replaces."""
+        original = self._choose_order(edit, at_least=1, root=True)
+        order_id = self._shop.orders.next_id()
+        lines = [replace(line, id=self._shop.line_id(), order_id=order_id) for line in self._live(original)]
+        customer, email = original.leaf("Customer") or "0", original.leaf("Email")
+        order = new_order(order_id, int(customer), email, "Confirmed", now, lines)
+        order.body["ReplacementOf"] = str(original.id)
+        self._shop.add_order(order)
+        self._settle(order)
+        event = self._shop.notify(
+            "order.replacement.confirmed", orderID=original.id, replacementOrderID=order_id
+        )
+        return Edited("replace", "orders", order_id, [event])
 
     def _settle(self, order: Order) -> None:
         settle(order, self._contract.dropped_line_statuses)

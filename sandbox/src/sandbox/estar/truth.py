@@ -88,7 +88,8 @@ def truth(shop: Shop, contract: Contract) -> Truth:
     for root in shop.orders.records.values():
         if root.parent is not None:
             continue
-        if root.leaf("Status") not in contract.paid_statuses:
+        is_replacement = root.leaf("ReplacementOf") is not None and not contract.sends_replacements
+        if root.leaf("Status") not in contract.paid_statuses or is_replacement:
             filtered += 1
             continue
         email = canonical(root.leaf("Email"))
