@@ -12,6 +12,7 @@ from estarsync_core.topics import declared_topics
 from estarsync_runtime.dotdigital import provisioning
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings
 from estarsync_runtime.kafka.admin import missing_topics
+from estarsync_runtime.kafka.config import connection_config
 from estarsync_runtime.settings import KafkaSettings, load
 
 _TIMEOUT = 10.0
@@ -46,7 +47,7 @@ def _problems(check: Callable[[], None]) -> list[str]:
 
 def _kafka() -> None:
     settings = load(KafkaSettings)
-    servers = {"bootstrap.servers": settings.kafka_bootstrap_servers}
+    servers = connection_config(settings)
     missing = missing_topics(servers, declared_topics(), settings.topic_prefix, timeout=_TIMEOUT)
     if missing:
         raise ConfigurationError([f"topics are missing ({', '.join(missing)}): run `estarsync topics apply`"])

@@ -8,6 +8,7 @@ from rich.table import Table
 from estarsync_cli.output import Json, console, print_json
 from estarsync_core.topics import declared_topics
 from estarsync_runtime.kafka.admin import apply_topics
+from estarsync_runtime.kafka.config import connection_config
 from estarsync_runtime.settings import KafkaSettings, load
 
 app = typer.Typer(no_args_is_help=True, help="The topics as declared, on this cluster.")
@@ -38,7 +39,7 @@ def apply(
     """Create the topics that are missing; topics that exist are left as they are."""
     settings = load(KafkaSettings)
     created = apply_topics(
-        {"bootstrap.servers": settings.kafka_bootstrap_servers},
+        connection_config(settings),
         declared_topics(),
         settings.topic_prefix,
         replication=replication,

@@ -2,10 +2,10 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estarsync_core.errors import ConfigurationError
@@ -16,13 +16,33 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class KafkaSettings(BaseSettings):
-    """How to reach Kafka, and under which names."""
+    """How to reach Kafka, and under which names.
+
+    Attributes:
+        kafka_bootstrap_servers: host:port, several with commas.
+        topic_prefix: stands before the name of every topic, group and transactional id.
+        schema_registry_url: where schemas are kept; without, the bundled ones are used.
+        kafka_tls: whether the connection is encrypted and the broker's certificate verified.
+        kafka_tls_ca: a PEM file with the authorities to trust; the system's where it is not given.
+        kafka_tls_certificate: our certificate (PEM), where the broker asks for one.
+        kafka_tls_key: its key.
+        kafka_sasl_mechanism: how we say who we are.
+        kafka_username: who.
+        kafka_password: and the proof.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     kafka_bootstrap_servers: Annotated[str, Field(min_length=1)]
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     schema_registry_url: str | None = None
+    kafka_tls: bool = False
+    kafka_tls_ca: Path | None = None
+    kafka_tls_certificate: Path | None = None
+    kafka_tls_key: Path | None = None
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
@@ -42,6 +62,20 @@ class KafkaSettings(BaseSettings):
         if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
             raise ValueError("give the registry's URL, such as http://registry:8081, or unset it")
         return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.kafka_tls and (self.kafka_tls_ca or self.kafka_tls_certificate or self.kafka_tls_key):
+            raise ValueError("KAFKA_TLS_CA, KAFKA_TLS_CERTIFICATE and KAFKA_TLS_KEY need KAFKA_TLS=true")
+        if (self.kafka_tls_certificate is None) != (self.kafka_tls_key is None):
+            raise ValueError("KAFKA_TLS_CERTIFICATE and KAFKA_TLS_KEY go together: set both, or neither")
+        sasl = (self.kafka_sasl_mechanism, self.kafka_username, self.kafka_password)
+        if any(each is not None for each in sasl) and not all(each is not None for each in sasl):
+            raise ValueError("KAFKA_SASL_MECHANISM, KAFKA_USERNAME and KAFKA_PASSWORD go together")
+        for path in (self.kafka_tls_ca, self.kafka_tls_certificate, self.kafka_tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"there is no file {path}: mount it, or mend the path")
+        return self
 
     def topic(self, name: str) -> str:
         """A declared topic's name on this cluster."""

@@ -9,10 +9,30 @@ MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 """The largest record on any topic; the same number stands in schemas/topics."""
 
 
+def connection_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Where Kafka is, and how we say who we are."""
+    tls, sasl = settings.kafka_tls, settings.kafka_sasl_mechanism is not None
+    found: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap_servers}
+    if tls or sasl:
+        found["security.protocol"] = f"{'SASL_' if sasl else ''}{'SSL' if tls else 'PLAINTEXT'}"
+    for name, path in (
+        ("ssl.ca.location", settings.kafka_tls_ca),
+        ("ssl.certificate.location", settings.kafka_tls_certificate),
+        ("ssl.key.location", settings.kafka_tls_key),
+    ):
+        if path is not None:
+            found[name] = str(path)
+    if sasl and settings.kafka_password is not None:
+        found["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        found["sasl.username"] = settings.kafka_username
+        found["sasl.password"] = settings.kafka_password.get_secret_value()
+    return found
+
+
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
     """What every client needs."""
     return {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        **connection_config(settings),
         "logger": logging.getLogger("librdkafka"),
         "socket.keepalive.enable": True,
         # The defaults (100 ms to 10 s) keep a client away for seconds after a short broker restart.
