@@ -108,15 +108,19 @@ class Monitored:
         return {each["labels"]["alertname"] for each in answer["data"]["alerts"] if each["state"] == "firing"}
 
     def until(
-        self, what: Callable[[], object], meanwhile: Callable[[], object] = bool, seconds: float = 90
+        self,
+        holds: Callable[[], object],
+        meanwhile: Callable[[], object] = bool,
+        seconds: float = 90,
+        what: str = "it",
     ) -> None:
         """Wait until something holds, doing something else every second."""
         deadline = _CLOCK.monotonic() + seconds
-        while not what():
+        while not holds():
             ended = [name for name, each in self._processes.items() if not each.alive()]
             logs = {name: self._processes[name].tail(3) for name in ended}
             assert _CLOCK.monotonic() < deadline, (
-                f"it never came; firing: {self.firing()}; ended: {json.dumps(logs)}"
+                f"{what} never came; firing: {self.firing()}; ended: {json.dumps(logs)}"
             )
             meanwhile()
             _CLOCK.sleep(0.5)
