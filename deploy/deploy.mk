@@ -1,5 +1,5 @@
 # Images, manifests, alerts and dashboards; a part of the Makefile.
-.PHONY: images alerts-test dashboards dashboards-test manifests k8s-check k8s-apiserver
+.PHONY: images alerts-test dashboards dashboards-test up down audit manifests k8s-check k8s-apiserver
 
 images: .venv/.ready ## build the images and try each one with a Docker engine (BASE=image, TAG=dev)
 	$(BIN)/python tools/images.py
@@ -21,3 +21,21 @@ dashboards: .venv/.ready ## write the Grafana dashboards anew
 
 dashboards-test: .venv/.ready ## every query of every dashboard, on a real Prometheus that scrapes the real services
 	REQUIRE_PROMETHEUS=1 $(BIN)/pytest -m "kafka or not kafka" tests/unit/test_dashboards.py tests/integration/monitoring/test_dashboards_in_prometheus.py
+
+COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) -f deploy/compose/compose.yaml
+
+up: ## start everything in containers: Kafka, the services, Prometheus, Grafana, and the sandbox twins (PROFILE=none: without)
+	$(COMPOSE) $(if $(filter none,$(PROFILE)),,--profile sandbox) up --build --detach
+	@echo "Grafana: http://localhost:3000   Prometheus: http://localhost:9090   alerts: http://localhost:9093"
+	@echo "Is it all there?  $(COMPOSE) run --rm estarsync reconcile"
+
+down: ## stop what `make up` has started, and forget its data
+	$(COMPOSE) --profile sandbox --profile cli down --volumes
+
+audit: .venv/.ready ## ask for known weaknesses of what is locked, and write a bill of materials for each image (build/sbom)
+	@mkdir -p build/sbom
+	@for name in extractor transformer loader cli; do \
+	    $(BIN)/uv --quiet tool run --from cyclonedx-bom==7.1.0 cyclonedx-py requirements requirements/$$name.txt --of JSON -o build/sbom/$$name.json || exit 1; \
+	    echo "build/sbom/$$name.json"; \
+	    $(BIN)/uv --quiet tool run --from pip-audit==2.9.0 pip-audit --strict --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; \
+	done

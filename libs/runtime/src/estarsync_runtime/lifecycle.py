@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import NoReturn, TypeVar
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from estarsync_core.clock import Clock
 from estarsync_core.errors import ConfigurationError, EstarsyncError, Fenced
@@ -112,6 +112,7 @@ def _run(
 
 def _show(service: str, context: Context) -> None:
     metrics, state = context.metrics, context.health
+    ProcessCollector(registry=metrics.registry)  # memory, CPU, start: where the system tells (Linux)
     metrics.info.labels(service, version("estarsync-runtime")).set(1)
     metrics.ready.labels(service).set_function(lambda: float(state.ready))
     metrics.loop_age.labels(service).set_function(lambda: state.loop_age)
