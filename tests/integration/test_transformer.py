@@ -23,6 +23,7 @@ from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.health import Health
+from estarsync_runtime.kafka.config import MAX_MESSAGE_BYTES
 from estarsync_runtime.kafka.messages import headers_of
 from estarsync_runtime.kafka.restore import read_topics
 from estarsync_runtime.lifecycle import EXIT_FENCED, EXIT_STOPPED, StopSignal
@@ -55,6 +56,7 @@ class Shop:
                 "bootstrap.servers": kafka.bootstrap,
                 "transactional.id": f"{prefix}shop",
                 "partitioner": "murmur2_random",
+                "message.max.bytes": MAX_MESSAGE_BYTES,
             }
         )
         self._producer.init_transactions(30)
@@ -250,6 +252,37 @@ def test_a_bad_record_becomes_a_dead_letter_and_the_rest_goes_on(settings: Setti
     assert headers["ce_sequence"] == b"2"
     assert headers["__connect.errors.topic"] == settings.topic(raw_topic(Entity.ORDERS)).encode()
     assert (headers["estarsync.field"], headers["estarsync.code"]) == (b"value", b"not_json")
+
+
+BAD = (
+    b"",
+    b"<html>",
+    b"\0\0\0\0\x07{}",
+    b"[" * 300_000,
+    b'{"orders":' * 300_000,
+    b"\xed\xa0\x80",
+    b"x" * (3 << 20),
+    b"NaN",
+)
+
+
+def test_bad_input_of_every_kind_becomes_dead_letters_and_its_neighbours_go_on(
+    settings: Settings, shop: Shop
+) -> None:
+    rows: list[Row] = [(Entity.ORDERS, f"bad{number}", value) for number, value in enumerate(BAD)]
+    good = range(100)
+    with process(settings) as it:
+        shop.publish([*map(order, good[:50]), *rows, *map(order, good[50:])])
+        until(lambda: lag(settings) == 0)
+        assert it.poll() is None
+        it.send_signal(signal.SIGTERM)
+        assert it.wait(30) == EXIT_STOPPED
+    assert_exactly_once(settings, good)
+    letters = written(settings, dlq_topic(raw_topic(Entity.ORDERS)))
+    assert {letter.key(): letter.value() for letter in letters} == {
+        key.encode(): value for _, key, value in rows
+    }
+    assert len(letters) == len(BAD)
 
 
 def test_exactly_once_across_kills(settings: Settings, shop: Shop) -> None:

@@ -333,3 +333,16 @@ def test_a_batch_that_is_read_again_counts_once_and_a_good_record_ends_a_run() -
     batch = [bad(0, 7), bad(0, 8)]
     rig.run(lambda: batch, lambda: batch, lambda: [record(0, 9), bad(0, 10), bad(0, 11)], list)
     assert rig.producer.records == 5
+
+
+def test_a_kafka_that_rolls_back_again_and_again_ends_the_process_and_one_that_recovers_does_not() -> None:
+    rig = Rig(0)
+    rig.producer.failures = [TransactionAborted("test"), TransactionAborted("test"), None] * 3
+    again = [lambda: [record(0, 7)]] * 9
+    rig.run(*again)
+    assert rig.producer.records == 3
+    rig = Rig(0)
+    rig.producer.failures = [TransactionAborted("test")] * 3
+    again = [lambda: [record(0, 7)], list] * 3  # what is read again may not come at once
+    with pytest.raises(Stop, match="3 transactions in a row"):
+        rig.run(*again)

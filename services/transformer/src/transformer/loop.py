@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from estarsync_core.clock import Clock
 from estarsync_core.errors import RetryLater, Stop
 from estarsync_runtime.health import Health
-from estarsync_runtime.kafka.errors import translate, translated
+from estarsync_runtime.kafka.errors import TransactionAborted, translate, translated
 from estarsync_runtime.kafka.messages import headers_of
 from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.kafka.producer import TransactionalProducer
@@ -30,6 +30,9 @@ Place = tuple[str, int]
 
 _TIMEOUT = 15.0
 _MAPPING_SECONDS = 3.0  # of a transaction's 10: a batch of giants takes several transactions
+# After an outage librdkafka's producer may be in a state in which a call never returns; a new one begins afresh.
+_ROLLED_BACK = 3
+_AGAIN = "so this process ends: a new one begins where it ended"
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _PASSING = {
@@ -83,6 +86,7 @@ class Loop:
         self._batch_records = batch_records
         self._batch_seconds = batch_seconds
         self._committed: dict[Place, int] = {}
+        self._transactions = 0
         self._revoked: set[Place] = set()
 
     def run(self, topics: Sequence[str], stop: StopSignal, health: Health) -> None:
@@ -90,18 +94,25 @@ class Loop:
 
         Raises:
             Fenced: a newer process with the same instance id has taken over.
-            Stop: Kafka refuses something for good, or nearly everything becomes a dead letter.
+            Stop: Kafka refuses something for good or rolls back again and again, or nearly everything becomes a dead
+                letter.
         """
         with translated():
             self._consumer.subscribe(
                 list(topics), on_assign=self._gained, on_revoke=self._lost, on_lost=self._lost
             )
         wait = _FIRST_WAIT
+        rolled_back = transactions = 0
         while not stop.is_set():
             health.beat()
             try:
                 self.turn()
             except RetryLater as passing:
+                if self._transactions != transactions:
+                    transactions, rolled_back = self._transactions, 0
+                rolled_back += isinstance(passing, TransactionAborted)
+                if rolled_back >= _ROLLED_BACK:
+                    raise Stop(f"{rolled_back} transactions in a row were rolled back, {_AGAIN}") from passing
                 _log.warning("retrying", reason=str(passing), seconds=wait)
                 stop.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -190,6 +201,7 @@ class Loop:
             mapped = now()
         self._metrics.batch_seconds.labels("map").observe(mapped - begun)
         self._metrics.batch_seconds.labels("commit").observe(now() - mapped)
+        self._transactions += 1
         flood.finish(records)
         tally.count(self._metrics)
         self._committed.update(finished)

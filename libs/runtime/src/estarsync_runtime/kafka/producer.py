@@ -11,17 +11,19 @@ from estarsync_core.clock import Clock
 from estarsync_core.errors import EstarsyncError, RetryLater, Stop
 from estarsync_core.headers import RawHeaders
 from estarsync_runtime.kafka.errors import TransactionAborted, translate, translated
+from estarsync_runtime.kafka.watchdog import Watchdog
 from estarsync_runtime.metrics import Metrics
 
 _CALL_TIMEOUT = 15.0
 _INIT_TIMEOUT = 60.0
+_GRACE = 15.0  # beyond a call's own time-out, after which it will never come back
 # What librdkafka says to an abort while a commit that timed out may still happen.
 _STUCK = {KafkaError._STATE, KafkaError._CONFLICT}  # noqa: SLF001 - librdkafka's own codes are public in spite of the name
 _log = structlog.get_logger()
 
 
 class TransactionalProducer:
-    """Writes records, all or nothing.
+    """Writes records, all or nothing. A call that Kafka's client never comes back from ends the process.
 
     Construction blocks until the broker has fenced every older producer with the same transactional id and
     aborted what it left open (at most about a minute).
@@ -39,9 +41,12 @@ class TransactionalProducer:
         self._clock = clock
         self._seconds = None if metrics is None else metrics.transactions
         self._unfinished = False
+        self._watchdog = Watchdog()
         with translated():
             self._producer = Producer(config)
-            self._retrying(lambda: self._producer.init_transactions(_INIT_TIMEOUT), _INIT_TIMEOUT)
+            self._retrying(
+                "init_transactions", lambda: self._producer.init_transactions(_INIT_TIMEOUT), _INIT_TIMEOUT
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -90,6 +95,7 @@ class TransactionalProducer:
         try:
             group = consumer.consumer_group_metadata()
             self._retrying(
+                "send_offsets_to_transaction",
                 lambda: self._producer.send_offsets_to_transaction(list(offsets), group, _CALL_TIMEOUT),
                 _CALL_TIMEOUT,
             )
@@ -102,24 +108,29 @@ class TransactionalProducer:
 
     def _commit(self) -> None:
         try:
-            self._retrying(lambda: self._producer.commit_transaction(_CALL_TIMEOUT), _INIT_TIMEOUT)
+            self._retrying(
+                "commit_transaction", lambda: self._producer.commit_transaction(_CALL_TIMEOUT), _INIT_TIMEOUT
+            )
         except KafkaException as error:
             raise self._meaning(error.args[0]) from error
 
     def _abort(self) -> None:
         try:
-            self._retrying(lambda: self._producer.abort_transaction(_CALL_TIMEOUT), _CALL_TIMEOUT)
+            self._retrying(
+                "abort_transaction", lambda: self._producer.abort_transaction(_CALL_TIMEOUT), _CALL_TIMEOUT
+            )
         except KafkaException as error:
             if error.args[0].code() in _STUCK:
                 raise Stop("the fate of a transaction is unknown: start again, which settles it") from error
             raise translate(error.args[0]) from error
         self._unfinished = False
 
-    def _retrying(self, call: Callable[[], object], budget: float) -> None:
+    def _retrying(self, what: str, call: Callable[[], object], budget: float) -> None:
         deadline = self._clock.monotonic() + budget
         while True:
             try:
-                call()
+                with self._watchdog.over(what, max(budget, _CALL_TIMEOUT) + _GRACE):
+                    call()
             except KafkaException as error:
                 if not error.args[0].retriable() or self._clock.monotonic() > deadline:
                     raise
