@@ -27,6 +27,8 @@ from sandbox.estar.soap import Access, ShopSandbox
 from sandbox.kafka import Broker
 from sandbox.processes import Process, free_port, start, stop
 
+# A price that changes is seen within seconds.
+_QUICK = "\ncadences: {products_snapshot: 0.05}\n"
 DemoStarter = Callable[..., "Demo"]
 
 
@@ -114,9 +116,10 @@ class Installation:
         self.shop_url = stack.enter_context(serving(asgi(self.shop.handle, parallel=True)))
         self.account_url = stack.enter_context(serving(asgi(self.account.handle, parallel=True)))
         self.profile = folder / "profile.yaml"
-        self.profile.write_text(profile_path().read_text(encoding="utf-8"), encoding="utf-8")
+        self.profile.write_text(profile_path().read_text(encoding="utf-8") + _QUICK, encoding="utf-8")
         self.processes: dict[str, Process] = {}
         self.ports: dict[str, int] = {}
+        self._edits = 0
         self._stack = stack
         self._folder = folder
         options = self.account.account.options
@@ -157,8 +160,11 @@ class Installation:
             stop(self.processes.pop(name), 30)
 
     def edit(self, **edit: object) -> Any:
-        """Change something in the shop."""
-        answer = httpx.post(f"{self.shop_url}/sandbox/edit", json=edit, timeout=60)
+        """Change something in the shop; what is left open is chosen anew each time."""
+        self._edits += 1
+        answer = httpx.post(
+            f"{self.shop_url}/sandbox/edit", json={"seed": self._edits, "edits": [edit]}, timeout=60
+        )
         return answer.raise_for_status().json()
 
     def truth(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from estarsync_cli import (
     removals,
     requests,
     resync,
+    status,
     topics,
     trace,
 )
@@ -31,6 +32,7 @@ app.command("erase")(erase.erase)
 app.command("provision")(provision.provision)
 app.command("reconcile")(reconcile.reconcile)
 app.command("resync")(resync.resync)
+app.command("status")(status.status)
 app.command("trace")(trace.trace)
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
