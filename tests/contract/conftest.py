@@ -369,7 +369,7 @@ class Rig:
             "email": email,
             "renamed_from": more.pop("renamed_from", None),
             "data_fields": fields,
-            "omitted": [],
+            "omitted": more.pop("omitted", []),
         }
         return self.publish(Entity.CONTACTS, email, CODEC.encode(Entity.CONTACTS, document), **more)
 
@@ -385,6 +385,7 @@ class Rig:
             "image_path": None,
             "brand": None,
             "url": f"https://shop.example/{sku}",
+            **more.pop("document", {}),
         }
         return self.publish(Entity.PRODUCTS, sku, CODEC.encode(Entity.PRODUCTS, document), **more)
 

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from estarsync_core.dotdigital.fields import DATA_FIELDS
+from estarsync_core.dotdigital.scope import ContactScope
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.headers import EventHeaders
 from estarsync_core.topics import DELIVERED, IMPORTS, declared_topics, dlq_topic, typed_topic
@@ -114,8 +115,8 @@ class Typed:
         self._producer.commit_transaction(60)
 
 
-def contact(email: str) -> tuple[Entity, str, bytes]:
-    fields = {**dict.fromkeys(DATA_FIELDS), "FIRSTNAME": email[0]}
+def contact(email: str, *, subscribed: bool | None = None) -> tuple[Entity, str, bytes]:
+    fields = {**dict.fromkeys(DATA_FIELDS), "FIRSTNAME": email[0], "NEWSLETTER_SUBSCRIBE": subscribed}
     document: dict[str, Any] = {"email": email, "renamed_from": None, "data_fields": fields, "omitted": []}
     return Entity.CONTACTS, email, CODEC.encode(Entity.CONTACTS, document)
 
@@ -327,6 +328,30 @@ def test_everything_is_delivered_and_committed_and_a_restart_delivers_nothing_ag
         until(lambda: account.records("catalog_estar")["p2"]["price"] == 2.0)
         until(lambda: all_committed(settings))
     assert account.imports == imports + 1
+    assert account.box.account.ledger.by_violation == {}
+
+
+def test_who_subscribes_later_gets_the_orders_that_were_left_out(
+    settings: Settings, typed: Typed, account: Account
+) -> None:
+    narrow = settings.model_copy(update={"contact_scope": ContactScope.SUBSCRIBED})
+    typed.publish([contact(f"c{number}@shop.example", subscribed=False) for number in range(5)])
+    for version in (1.0, 2.0):
+        typed.publish(
+            [order(f"O-{number}", f"c{number % 5}@shop.example", version) for number in range(200)]
+        )
+    with running(narrow):
+        until(lambda: all_committed(settings))
+    assert account.emails == set()
+    with running(narrow):
+        typed.publish([contact("c3@shop.example", subscribed=True)])
+        until(lambda: len(account.records("orders")) == 40)
+        until(lambda: all_committed(settings))
+    assert account.emails == {"c3@shop.example"}
+    assert {each["order_total"] for each in account.records("orders").values()} == {2.0}
+    with running(settings):  # every contact is in scope now
+        until(lambda: len(account.records("orders")) == 200)
+    assert len(account.emails) == 5
     assert account.box.account.ledger.by_violation == {}
 
 

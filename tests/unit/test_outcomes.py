@@ -12,6 +12,7 @@ from estarsync_core.dotdigital.outcomes import (
     error_code,
     import_state,
     insight_judge,
+    is_of_the_account,
     next_step,
     too_many_open,
 )
@@ -105,6 +106,13 @@ def test_a_gateways_error_may_hide_an_accepted_call(status):
     assert next_step(Call.STATUS, status, "", sent=True) is Next.RETRY
     assert next_step(Call.FIND_CONTACT, status, "", sent=True) is Next.RETRY
     assert next_step(Call.RENAME_CONTACT, status, "", sent=True) is Next.LOST
+
+
+@pytest.mark.parametrize(
+    ("code", "all_alike"), [("InvalidAddressBookIds", True), ("invalidEmail", False), ("", False)]
+)
+def test_what_the_account_lacks_is_no_records_fault(code, all_alike):
+    assert is_of_the_account(code) is all_alike
 
 
 def test_no_answer_is_a_lost_one_only_where_the_request_may_have_left():

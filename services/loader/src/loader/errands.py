@@ -22,7 +22,7 @@ from estarsync_core.dotdigital.outcomes import Call, Next, next_step
 from estarsync_core.dotdigital.payloads import renamed_entry
 from estarsync_core.dotdigital.scope import ContactScope, in_scope
 from estarsync_core.entities import Entity
-from estarsync_core.errors import InvalidRecord
+from estarsync_core.errors import InvalidRecord, Stop
 from estarsync_core.keys import record_key
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient, Operation, path_value
@@ -38,6 +38,7 @@ _LOOKED_AT = 100
 _LEASE_SECONDS = 10.0
 _EVERY = 0.2
 _LAST_BACKOFF = 60.0
+_UNAUTHORIZED = 401
 _CUSTOMER = "CUSTOMER_ID"
 _log = structlog.get_logger()
 
@@ -171,8 +172,14 @@ class Errands:
                 self._call(errand)
 
     def take(self, errand: Errand, answer: Answer) -> None:
-        """Handle the answer to an errand's call. Blocks for a Kafka transaction."""
+        """Handle the answer to an errand's call. Blocks for a Kafka transaction.
+
+        Raises:
+            Stop: the password was changed.
+        """
         errand.calling = False
+        if answer.status == _UNAUTHORIZED:
+            raise Stop("Dotdigital does not take the user name and password any more (401): set the new ones")
         step = next_step(_MEANING[errand.step], answer.status, answer.code, sent=answer.sent)
         match step:
             case Next.DONE | Next.VANISHED | Next.REFUSED:

@@ -9,7 +9,7 @@ from typing import assert_never
 import structlog
 
 from estarsync_core.clock import Clock
-from estarsync_core.dotdigital.outcomes import Fate, Verdict, contact_judge, insight_judge
+from estarsync_core.dotdigital.outcomes import Fate, Verdict, contact_judge, insight_judge, is_of_the_account
 from estarsync_core.dotdigital.reports import Report
 from estarsync_core.entities import Entity
 from estarsync_core.errors import InvalidRecord
@@ -149,6 +149,15 @@ class Settlement:
         """Whether these dead letters are a flood: then the lane is stopped, and they are held instead."""
         codes = Counter(case.verdict.code for case in cases if self._fate(case) is Fate.DEAD_LETTER)
         dead, records = codes.total(), len(cases)
+        missing = [code for code in codes if is_of_the_account(code)]
+        if missing:
+            self._lanes.stop(
+                batch.entity,
+                "account_changed",
+                f"Dotdigital refuses records with {missing[0]}: our list is gone from the account; restart the loader, which"
+                " creates it again, then release the lane; nothing is lost",
+            )
+            return True
         if not self._brake.holds(batch.entity, dead, records):
             self._brake.count(batch.entity, dead, records)
             return False

@@ -161,6 +161,7 @@ class Verdict:
 
 
 _PARKED = frozenset({"contactemaildoesnotexist", "contactiddoesnotexist"})
+_OF_THE_ACCOUNT = frozenset({"invalidaddressbookids"})
 _UNCLEAR = frozenset({"unknown", ""})
 _DELIVERED = Verdict(Fate.DELIVERED)
 _UNACCOUNTED = Verdict(Fate.RETRY, "unaccounted")
@@ -212,6 +213,11 @@ def insight_judge(
     failed = dict(failures)
     rest = _DELIVERED if _total(summary, "totalImported") == count - len(failed) else _UNACCOUNTED
     return lambda key: _failure(failed[key]) if key in failed else rest
+
+
+def is_of_the_account(code: str) -> bool:
+    """Whether a record was refused for what the account lacks (our list was deleted), so that all others would be, too."""
+    return code.lower() in _OF_THE_ACCOUNT
 
 
 def _failure(code: str) -> Verdict:
