@@ -337,9 +337,7 @@ def test_who_subscribes_later_gets_the_orders_that_were_left_out(
     narrow = settings.model_copy(update={"contact_scope": ContactScope.SUBSCRIBED})
     typed.publish([contact(f"c{number}@shop.example", subscribed=False) for number in range(5)])
     for version in (1.0, 2.0):
-        typed.publish(
-            [order(f"O-{number}", f"c{number % 5}@shop.example", version) for number in range(200)]
-        )
+        typed.publish([order(f"O-{number}", f"c{number % 5}@shop.example", version) for number in range(200)])
     with running(narrow):
         until(lambda: all_committed(settings))
     assert account.emails == set()
