@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -172,3 +174,26 @@ def test_a_registry_may_be_introduced_later(settings: Settings) -> None:
     assert {codec_for(settings).decode(Entity.ORDERS, value)["id"] for value in values} == {"1", "2"}
     (plain,) = (value for value in values if value[:1] == b"\xc3")
     assert AvroCodec().decode(Entity.ORDERS, plain)["id"] == "1"
+
+
+def test_the_how_to_reads_what_a_registry_describes(settings: Settings, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "read-topics.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    publish(settings, 1)
+    transform(settings, 1)
+    env = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "TOPIC_PREFIX": settings.topic_prefix,
+        "SCHEMA_REGISTRY_URL": settings.schema_registry_url or "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["order_total"] == 19.9
