@@ -86,12 +86,14 @@ def prove(
         clock: for the quota.
         metrics: where calls are counted.
     """
-    client = connect(dotdigital, clock, metrics)
     proof = Proof(revenue_shop=Decimal(truth["revenue"]))
     letters = _dead_letters(kafka)
-    with closing(
-        Reconciler(kafka, client, existing(client, dotdigital), dotdigital.contact_scope)
-    ) as reconciler:
+    with (
+        connect(dotdigital, clock, metrics) as client,
+        closing(
+            Reconciler(kafka, client, existing(client, dotdigital), dotdigital.contact_scope)
+        ) as reconciler,
+    ):
         for entity in Entity:
             result = reconciler.compare(entity)
             sent = set(reconciler.expected_keys(entity))
