@@ -318,6 +318,12 @@ def test_a_place_that_is_not_safe_is_no_place(location: str) -> None:
         load_profile(WEBSITES + f"products: {{feed: {{location: '{location}', format: csv}}}}", "test")
 
 
+def test_another_character_set_is_read(tmp_path: Path, open_feed: Open) -> None:
+    path = put(tmp_path / "p.csv", "ID;Title\n1;Crème ½\n".encode("windows-1252"))
+    found, _ = read(open_feed(location=str(path), format="csv", encoding="windows-1252", delimiter=";"))
+    assert found["1"]["Title"] == "Crème ½"
+
+
 def test_an_unknown_character_set_is_told() -> None:
     text = WEBSITES + "products: {feed: {location: /p.csv, format: csv, encoding: utf-99}}"
     with pytest.raises(ConfigurationError, match="'utf-99' is no character set"):

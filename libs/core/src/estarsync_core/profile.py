@@ -1,5 +1,6 @@
 """The tenant profile: everything that differs from one eStar site to the next, as one validated value."""
 
+import codecs
 from collections.abc import Mapping
 from datetime import date
 from importlib.resources import files
@@ -180,7 +181,7 @@ class ProductFeed(Part):
     @classmethod
     def _known_encoding(cls, value: str) -> str:
         try:
-            "".encode(value)
+            codecs.lookup(value)
         except LookupError as error:
             raise ValueError(f"{value!r} is no character set, such as utf-8 or windows-1252") from error
         return value
