@@ -144,6 +144,23 @@ def test_a_rename_waits_for_what_is_in_flight_under_the_old_address(rigs):
     assert rig.violations == {}
 
 
+def test_two_who_pass_an_address_on_are_renamed_one_after_the_other(rig):
+    contacts = {}
+    for customer, email in (("1", OLD), ("2", NEW)):
+        rig.contact(email, CUSTOMER_ID=customer)
+    rig.run()
+    for email in (OLD, NEW):
+        contacts[email] = rig.held(email).contact_id
+    rig.contact("third@shop.example", CUSTOMER_ID="2", renamed_from=NEW)
+    rig.contact(NEW, CUSTOMER_ID="1", renamed_from=OLD)
+    rig.tombstone(Entity.CONTACTS, OLD, Reason.RENAMED)
+    rig.run()
+    assert rig.held("third@shop.example").contact_id == contacts[NEW]
+    assert rig.held(NEW).contact_id == contacts[OLD]
+    assert rig.held(OLD) is None
+    assert rig.violations == {}
+
+
 def test_there_and_back_again(rig):
     contact = known(rig)
     renamed(rig)

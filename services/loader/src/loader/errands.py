@@ -208,6 +208,8 @@ class Errands:
 
     def _begin(self, record: Pending, now: float) -> None:
         origin = record.origin or ""
+        if self._table.fenced(record.entity, record.key):
+            return  # by one that has begun just now
         held = record.version if record.tombstone else BARE  # else the record itself is still to be sent
         fences = {record.entity: [Fence(record.key, held, "", record.origin)]}
         if record.entity is Entity.ORDERS:
