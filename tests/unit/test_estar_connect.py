@@ -44,6 +44,20 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
     assert "a secret" not in repr(found)
 
 
+@pytest.mark.parametrize(
+    "url", ["shop.example", "ftp://shop.example", "https://u:p@shop.example", "https://x/?a=b", "http://[x"]
+)
+def test_a_wrong_url_is_told_with_the_rest_and_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        located(settings(url), profile("{username: {env: NOBODY}, password: {env: NOBODY}}"))
+    assert [problem.split(":")[0].split(" ")[0] for problem in caught.value.problems] == [
+        "ESTAR_BASE_URL",
+        "ESTAR_USERNAME",
+        "ESTAR_PASSWORD",
+    ]
+    assert "u:p" not in str(caught.value)
+
+
 def test_all_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ESTAR_USERNAME", raising=False)
     with pytest.raises(ConfigurationError) as caught:

@@ -35,14 +35,7 @@ class EstarSettings(BaseSettings):
 
     @field_validator("estar_base_url")
     @classmethod
-    def _plain_url(cls, value: str) -> str:
-        if not value:
-            return value
-        url = urlsplit(value)
-        if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
-            raise ValueError("give the URL of the shop's primary site, such as https://www.example.co.nz")
-        if url.username is not None or url.password is not None:
-            raise ValueError("the user belongs in ESTAR_USERNAME and the password in ESTAR_PASSWORD")
+    def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
 
@@ -75,16 +68,30 @@ def located(settings: S, profile: TenantProfile) -> S:
         return value
 
     base_url = settings.estar_base_url or (site.base_url or "").rstrip("/")
-    if not base_url:
-        problems.append(
-            "ESTAR_BASE_URL is not set: set this environment variable, or the profile's site.base_url"
-        )
+    problem = _url_problem(base_url)
+    if problem:
+        problems.append(problem)
     username = secret("ESTAR_USERNAME", settings.estar_username, site.username)
     password = secret("ESTAR_PASSWORD", settings.estar_password.get_secret_value(), site.password)
     if problems:
         raise ConfigurationError(problems)
     found = {"estar_base_url": base_url, "estar_username": username, "estar_password": SecretStr(password)}
     return settings.model_copy(update=found)
+
+
+def _url_problem(base_url: str) -> str:
+    """What is wrong with the site's URL; empty where nothing is."""
+    if not base_url:
+        return "ESTAR_BASE_URL is not set: set this environment variable, or the profile's site.base_url"
+    try:
+        url = urlsplit(base_url)
+    except ValueError:
+        return "ESTAR_BASE_URL: is no URL"
+    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
+        return "ESTAR_BASE_URL: give the URL of the shop's primary site, such as https://www.example.co.nz"
+    if url.username is not None or url.password is not None:
+        return "ESTAR_BASE_URL: the user belongs in ESTAR_USERNAME and the password in ESTAR_PASSWORD"
+    return ""
 
 
 def read_secret(reference: Reference) -> str:
