@@ -280,15 +280,13 @@ class Reconciler:
             result.agree += 1
 
     def _not_expected(self, entity: Entity, key: str, result: Comparison) -> None:
-        outcome = None
+        outcome, there = None, False
         if entity is Entity.CONTACTS:
-            row = self._db.execute(
-                "SELECT outcome FROM contacts WHERE email = ? AND there = 1", (key,)
-            ).fetchone()
-            outcome = row[0] if row else None
+            row = self._db.execute("SELECT outcome, there FROM contacts WHERE email = ?", (key,)).fetchone()
+            outcome, there = row or (None, False)
         if outcome == "kept":
             result.kept += 1
-        elif outcome == "dead_letter":
+        elif outcome == "dead_letter" and there:
             result.dead_letters += 1
         else:
             result.extra += 1

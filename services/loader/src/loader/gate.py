@@ -80,6 +80,11 @@ class Gate:
             _log.info("blocked", records=len(found))
 
     def _look_at(self, email: str, entries: list[Entry], counts: Counter[str]) -> None:
+        now_called = self._table.renamed_to(email)
+        if now_called != email:
+            # It was renamed since these orders were taken in.
+            self._table.give_all(email, now_called)
+            email = now_called
         state = self._table.state(Entity.CONTACTS, email)
         if state.there:
             self._table.set_free(email)

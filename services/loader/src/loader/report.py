@@ -238,7 +238,8 @@ class Settlement:
 
     def _doubt(self, case: _Case, entries: list[Entry]) -> None:
         """It may be there: a removal must be sent, and an unsubscribe. Orders don't rely on a contact in doubt."""
-        if not case.state.there:
+        kept = case.state.settled is not None and case.state.settled.outcome is Outcome.KEPT
+        if not case.state.there and not kept:
             known = BARE if case.state.settled is None else case.state.settled.version
             there = case.batch.entity is not Entity.CONTACTS
             doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there)

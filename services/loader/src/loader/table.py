@@ -378,7 +378,7 @@ class Table:
                 " origin = CASE origin WHEN ?1 THEN ?2 ELSE origin END WHERE entity = ?3 AND key = ?4",
                 (old, new, Entity.ORDERS, key),
             )
-        self._db.execute("UPDATE pending SET email = ? WHERE email = ? AND waits = 1", (new, old))
+        self.give_all(old, new)
         return found
 
     def give_to(self, order: str, email: str) -> None:
@@ -386,6 +386,10 @@ class Table:
         self._db.execute(
             "UPDATE pending SET email = ? WHERE entity = ? AND key = ?", (email, Entity.ORDERS, order)
         )
+
+    def give_all(self, old: str, new: str) -> None:
+        """The orders that wait for a contact wait for another one."""
+        self._db.execute("UPDATE pending SET email = ? WHERE email = ? AND waits = 1", (new, old))
 
     def waiting_orders(self, email: str) -> list[str]:
         """The keys of the orders that wait for a contact, the most urgent first."""
