@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -177,7 +178,7 @@ def monitored(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         if os.environ.get("REQUIRE_PROMETHEUS") == "1":
             pytest.fail("REQUIRE_PROMETHEUS=1, but there is no prometheus", pytrace=False)
         pytest.skip("there is no prometheus here: install it (Debian: apt-get install prometheus)")
-    prefix = f"monitored-{os.getpid()}."
+    prefix = f"monitored-{uuid.uuid4().hex[:8]}."  # of each module: a stopped lane is durable
     apply_topics({"bootstrap.servers": kafka.bootstrap}, declared_topics(), prefix, replication=1, timeout=30)
     with ExitStack() as stack:
         yield Monitored(tmp_path_factory.mktemp("monitored"), kafka, prefix, stack)
