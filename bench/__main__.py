@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.transformer import Bench, report
+from bench.transformer import PEERS, Bench, report
 from estarsync_core.errors import ConfigurationError
 from estarsync_runtime.clock import SystemClock
 from sandbox.kafka import broker
@@ -15,9 +15,11 @@ _RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def main(
+    *,
     records: Annotated[int, typer.Option(help="Orders to read in each run.")] = 300_000,
     rounds: Annotated[int, typer.Option(help="Runs of each contestant.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the orders.")] = 1,
+    peers: Annotated[bool, typer.Option(help="Measure other engines, too; they are installed.")] = True,
     out: Annotated[Path, typer.Option(help="Where the page goes.")] = _RESULTS,
 ) -> None:
     """Measure on a real Kafka; takes minutes."""
@@ -27,7 +29,9 @@ def main(
 
     try:
         with broker(say, real=True) as kafka:
-            result = Bench(kafka.bootstrap, SystemClock(), say).run(records, rounds, seed)
+            result = Bench(kafka.bootstrap, SystemClock(), say).run(
+                records, rounds, seed, PEERS if peers else ()
+            )
             out.write_text(report(result, kafka.description, "make bench-transformer"), encoding="utf-8")
     except ConfigurationError as error:
         for problem in error.problems:

@@ -32,9 +32,11 @@ class Run:
 
 
 @contextmanager
-def worker(module: str, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process as long as the block runs."""
-    command = [sys.executable, "-m", module]
+def worker(
+    module: str, env: Mapping[str, str], python: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process as long as the block runs, by our own Python or another."""
+    command = [str(python or sys.executable), "-m", module]
     with subprocess.Popen(command, env={**os.environ, **env}) as process:  # noqa: S603 - our own modules
         try:
             yield process

@@ -3,7 +3,7 @@
 import platform
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,13 +14,16 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from bench.measure import Run, measure, median, worker
 from bench.orders import PROFILE, orders
+from bench.peers.environment import python_for
 from estarsync_core.clock import Clock
 from estarsync_core.topics import declared_topics
 from estarsync_runtime.kafka.admin import apply_topics
 
 _PREFIX = f"bench-{uuid.uuid4().hex[:6]}."
 _RAW, _TYPED, _BARE = "estar.orders.v1", "dotdigital.orders.v1", "bare.orders.v1"
-_GROUPS = {"transformer": "estarsync-transformer", "bare": "bench-bare"}
+_GROUPS = {"transformer": "estarsync-transformer", "bare": "bench-bare", "quix": "bench-quix"}
+_MODULES = {"transformer": "transformer", "bare": "bench.bare", "quix": "bench.peers.quix"}
+PEERS = ("quix",)
 _PARTITIONS = 6
 _TIMEOUT = 15.0
 
@@ -29,12 +32,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Every run of both, and whether both wrote the same bodies."""
+    """Every run of each, how many bodies of the first two were the same, and the peers that could not run, with why."""
 
     records: int
     bytes_each: float
     runs: dict[str, list[Run]]
     checked: int
+    absent: dict[str, str]
 
 
 class Bench:
@@ -45,15 +49,23 @@ class Bench:
         self._clock, self._say = clock, say
         self._looker = Consumer({**self._config, "group.id": "bench-looker"})
         self._bootstrap = bootstrap
+        self._pythons: dict[str, Path] = {}
 
-    def run(self, records: int, rounds: int, seed: int) -> Result:
-        """Publish the orders, run both in turn, compare what they wrote; blocks for minutes."""
+    def run(self, records: int, rounds: int, seed: int, peers: Sequence[str] = ()) -> Result:
+        """Publish the orders, run all in turn, compare what the first two wrote; blocks for minutes."""
         apply_topics(self._config, declared_topics(), _PREFIX, 1, _TIMEOUT)
         admin = AdminClient(self._config)
         for future in admin.create_topics([NewTopic(_PREFIX + _BARE, _PARTITIONS, 1)]).values():
             future.result()
         size = self._publish(records, seed)
         runs: dict[str, list[Run]] = {"transformer": [], "bare": []}
+        absent: dict[str, str] = {}
+        for peer in peers:
+            try:
+                self._pythons[peer] = python_for(peer)
+                runs[peer] = []
+            except OSError as error:
+                absent[peer] = str(error)
         with tempfile.TemporaryDirectory() as folder:
             profile = Path(folder) / "profile.yaml"
             profile.write_text(PROFILE, encoding="utf-8")
@@ -62,7 +74,7 @@ class Bench:
                     run = self._one(name, records, profile)
                     runs[name].append(run)
                     self._say(f"{name:12} {run.cpu:6.2f} CPU s /100k  {run.rate:9,.0f}/s  {run.rss:5.0f} MiB")
-        return Result(records, size, runs, self._compare())
+        return Result(records, size, runs, self._compare(), absent)
 
     def _publish(self, records: int, seed: int) -> float:
         producer = Producer({**self._config, "partitioner": "murmur2_random", "compression.type": "lz4"})
@@ -90,8 +102,10 @@ class Bench:
             "LOG_LEVEL": "WARNING",
         }
         before = self._end(_BARE)
-        module = "transformer" if name == "transformer" else "bench.bare"
-        with worker(module, env) as process, self._progress(name, before) as progress:
+        with (
+            worker(_MODULES[name], env, self._pythons.get(name)) as process,
+            self._progress(name, before) as progress,
+        ):
             return measure(process, records, progress, self._clock)
 
     @contextmanager
@@ -147,11 +161,22 @@ class Bench:
         return found
 
 
+_TITLES = {
+    "bare": "bare loop (at least once)",
+    "transformer": "transformer (exactly once)",
+    "quix": "Quix Streams 3.28.1 (exactly once)",
+}
+
+
 def report(result: Result, broker: str, command: str) -> str:
     """The result as a page."""
     base = median([run.cpu for run in result.runs["bare"]])
     rows = []
-    for name, title in (("bare", "bare loop"), ("transformer", "transformer")):
+    for name, title in _TITLES.items():
+        if name in result.absent:
+            rows.append(f"| {title} | not run: {result.absent[name]} | | | |")
+        if name not in result.runs:
+            continue
         runs = result.runs[name]
         cpu = median([run.cpu for run in runs])
         spread = f"{min(run.cpu for run in runs):.2f}-{max(run.cpu for run in runs):.2f}"
@@ -186,6 +211,7 @@ Written by the run (`{command}`); ratios are what counts, the rest depends on th
 
 - **transformer**: the service as it ships: every field validated, text cleaned, headers, dead letters, metrics, exactly
   once (transactions with the offsets inside).
+- **Quix Streams** (`bench/peers/quix.py`): the bare loop's work in an environment of its own; `exactly-once`, a commit every 2,000 records.
 - **bare loop** (`bench/bare.py`): consume, decode, map, encode with fastavro, produce; no validation, no headers, no
   metrics, at least once.
 
