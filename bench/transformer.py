@@ -1,5 +1,6 @@
 """The transformer against the bare loop: same machine, broker and records, in turn."""
 
+import os
 import platform
 import tempfile
 import uuid
@@ -196,6 +197,8 @@ def report(result: Result, broker: str, command: str) -> str:
         versions=versions,
         python=platform.python_version(),
         command=command,
+        load=os.getloadavg()[0],
+        cores=os.cpu_count(),
     )
 
 
@@ -220,6 +223,8 @@ process of its own that reads everything from the beginning; median. CPU is user
 from the first tenth of the records to the last one, so that imports and joining the group are left out; RSS is the
 process's peak (VmHWM). {checked:,} bodies of one partition were compared and are the same. Bare loop and transformer have
 the same librdkafka queues.
+
+The load average at the end was {load:.1f} on {cores} cores; well above the number of cores, other work took turns and ratios are rough.
 
 Broker: {broker}. CPython {python}; {versions}.
 """
