@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast laws demo chaos bench-transformer docs alone profile-schema lock clean
+.PHONY: help setup check format test test-fast laws demo chaos bench-transformer bench-extractor docs alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ chaos: .venv/.ready ## kill, freeze and confuse everything by seed, and check ev
 
 bench-transformer: .venv/.ready ## measure the transformer against the bare loop; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-extractor: .venv/.ready ## measure a first load beside the raw transfer, and webhooks; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench.extractor $(BENCH_ARGS)
 
 docs: .venv/.ready ## write the pages that are made from the code
 	$(BIN)/python tools/mapping_page.py

@@ -1,5 +1,6 @@
 """The extractor without Kafka: its feeds and its loop against the sandbox shop, with a log in memory."""
 
+import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -232,6 +233,17 @@ class World:
     def swept(self) -> bool:
         """Whether no deep sweep is under way."""
         return self.checkpoints["orders"].feeds["orders_deep"].first_load_done
+
+    def read_afresh(self) -> dict[str, dict[str, Any]]:
+        """What an extractor that knows nothing finds in the shop now, by topic."""
+        fresh = copy.copy(self)
+        fresh.log, fresh.metrics = Log(), Metrics(CollectorRegistry())
+        fresh.control = FakeControl(fresh.log)
+        fresh.folder = self.folder / "afresh"
+        fresh.folder.mkdir(exist_ok=True)
+        fresh.loop = fresh.start()
+        fresh.load()
+        return {topic: fresh.log.latest(topic) for topic in RAW.values()}
 
     def raw(self, entity: str) -> list[Message]:
         return self.log.of(RAW[entity])

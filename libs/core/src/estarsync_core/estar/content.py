@@ -13,6 +13,7 @@ Record: TypeAlias = dict[str, RawValue]
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _HASH_BYTES = 16
+_MOST_NAMES = 10_000
 
 
 def canonical_json(value: RawValue) -> bytes:
@@ -33,10 +34,17 @@ class DropList:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(name.casefold() for name in names)
+        # Every record asks for the same few dozen names. A shop that makes up names by the thousand gets no more room.
+        self._known: dict[str, bool] = {}
 
     def holds(self, name: str) -> bool:
         """Whether an element of this name is dropped."""
-        return name.casefold() in self._names
+        known = self._known.get(name)
+        if known is None:
+            known = name.casefold() in self._names
+            if len(self._known) < _MOST_NAMES:
+                self._known[name] = known
+        return known
 
     def holds_entry(self, value: RawValue) -> bool:
         """Whether a list's entry is a dropped name with its value."""
@@ -45,7 +53,15 @@ class DropList:
 
     def strip_record(self, record: Record) -> Record:
         """The record without all that is dropped at any depth; the one given stays as it is."""
-        return {name: self.strip(child) for name, child in record.items() if not self.holds(name)}
+        known = self._known
+        kept: Record = {}
+        for name, child in record.items():
+            dropped = known.get(name)
+            if dropped or (dropped is None and self.holds(name)):
+                continue
+            # Nearly every child is text: a call for each would be half of the work.
+            kept[name] = child if isinstance(child, str) else self.strip(child)
+        return kept
 
     def strip(self, value: RawValue) -> RawValue:
         """The same for any value."""
