@@ -27,6 +27,7 @@ class Shop:
         self.wants: dict[str, bool] = {}
         self.orders: dict[str, str] = {}
         self.erased: set[str] = set()
+        self.former: dict[str, set[str]] = {}
         self.used = 100
 
     def something(self) -> None:
@@ -62,6 +63,7 @@ class Shop:
             return
         old, self.used = self.emails[who], self.used + 1
         self.emails[who] = f"c{self.used}@shop.example"
+        self.former.setdefault(who, set()).add(old)
         self.customer(renamed_from=old, who=who)
         self.rig.tombstone(Entity.CONTACTS, old, Reason.RENAMED)
 
@@ -74,7 +76,11 @@ class Shop:
         self.erased.add(email)
         self.rig.people.say(erased_key(email), Erasure(who, self.rig.clock.now()))
         self.rig.tombstone(Entity.CONTACTS, email, Reason.ERASED)
-        for key in [key for key, owner in self.orders.items() if owner == email]:
+        theirs = {
+            email,
+            *self.former.get(who, ()),
+        }  # what was ordered under an earlier address goes with the contact
+        for key in [key for key, owner in self.orders.items() if owner in theirs]:
             del self.orders[key]
             self.rig.tombstone(Entity.ORDERS, key, Reason.ERASED)
 

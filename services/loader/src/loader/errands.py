@@ -294,7 +294,7 @@ class Errands:
                     self._not_renamed(errand, problem)
                 else:
                     errand.step = Step.RENAME
-            case Step.FIND_OLD if self._known(errand.record.origin or ""):
+            case Step.FIND_OLD if step is Next.VANISHED:
                 errand.step = (
                     Step.FIND_NEW
                 )  # it has left its old address: perhaps an earlier process has seen to that
@@ -302,10 +302,6 @@ class Errands:
                 self._renamed(errand, "already")
             case _:
                 self._not_renamed(errand, answer.code or f"http_{answer.status}")
-
-    def _known(self, email: str) -> bool:
-        state = self._table.state(Entity.CONTACTS, email)
-        return state.there
 
     def _differs(self, record: Pending, answer: Answer) -> str:
         """Why the contact that was found is not our customer; empty where it is."""
