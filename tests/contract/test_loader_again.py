@@ -215,3 +215,24 @@ def test_a_resync_that_was_called_off_is_taken_up_again(rigs):
     rig.run(600, until=over(rig, "r1"))
     ask(rig, asked)
     rig.run(1200, until=lambda: progress(rig, "r1").state == "done")
+
+
+def dones(rig, name) -> int:
+    """How often the loader has said that a request is done."""
+    key = progress_key(name).encode()
+    said = [
+        msgspec.json.decode(each.value, type=Progress) for each in rig.written(CONTROL) if each.key == key
+    ]
+    return sum(each.state == "done" for each in said)
+
+
+def test_a_request_is_obeyed_once_although_its_end_is_read_back_late(rig):
+    loaded(rig, 3)
+    sent = len(rig.bodies(INSIGHT_IMPORT))
+    ask(rig, Resync("r1", Entity.PRODUCTS, "typed", AT, force=True))
+    ask(rig, Redrive("r2", "loader", AT, ()))
+    rig.run(until=lambda: dones(rig, "r1") and dones(rig, "r2"))
+    for _ in range(100):
+        rig.loop.turn()
+    assert (dones(rig, "r1"), dones(rig, "r2")) == (1, 1)
+    assert len(rig.bodies(INSIGHT_IMPORT)) == sent + 1

@@ -53,6 +53,7 @@ class Redriver:
         self._request: Redrive | None = None
         self._waiting: dict[tuple[Entity, str], Version] = {}
         self._changed = True
+        self._ended: set[str] = set()  # what we wrote of these is read back only later
         self._write_due = 0.0
 
     def look(self) -> None:
@@ -66,7 +67,8 @@ class Redriver:
             RetryLater: Kafka is in trouble.
         """
         if self._request is None and self._changed:
-            asked = [each for each in self._words.requests(Redrive) if each.by == "loader"]
+            requests = self._words.requests(Redrive)
+            asked = [each for each in requests if each.by == "loader" and each.id not in self._ended]
             if asked:
                 self._begin(asked[0])
             self._changed = False
@@ -102,6 +104,7 @@ class Redriver:
         )
         self._ledger.write([self._ledger.word(progress_key(request.id), progress)])
         if over:
+            self._ended.add(request.id)
             self._request = None
             self._changed = True
             self._write_due = 0.0

@@ -118,6 +118,9 @@ class Replay:
         self._topics = topics
         self._run: _Run | None = None
         self._changed = True
+        self._ended: dict[
+            str, str
+        ] = {}  # requests and how they ended here: what we wrote is read back only later
 
     def look(self) -> None:
         """Something new stands on the control topic."""
@@ -155,7 +158,11 @@ class Replay:
             self._stop_reading(self._run)
 
     def _begin(self) -> None:
-        waiting = [each for each in self._words.requests(Resync) if each.source == "typed"]
+        waiting = [
+            each
+            for each in self._words.requests(Resync)
+            if each.source == "typed" and not self._has_ended(each)
+        ]
         if not waiting:
             return
         request = waiting[0]
@@ -171,6 +178,11 @@ class Replay:
             marked=done,
         )
         _log.info("resync", id=request.id, entity=request.entity, offsets=_length(starts, ends))
+
+    def _has_ended(self, request: Resync) -> bool:
+        """Whether it ended here; what was cancelled and is so no more goes on."""
+        state = self._ended.get(request.id)
+        return state == "done" or (state == "cancelled" and request.cancelled)
 
     def _span(self, request: Resync, topic: str) -> tuple[dict[Place, int], dict[Place, int], int]:
         """Where to begin and to end, and how many records were handled by an earlier process."""
@@ -234,6 +246,7 @@ class Replay:
 
     def _end(self, run: _Run, state: Literal["done", "cancelled"]) -> None:
         self._write(run, state)
+        self._ended[run.request.id] = state
         self._stop_reading(run)
         self._run = None
         self._changed = True
