@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast laws demo chaos bench-transformer bench-extractor docs alone profile-schema lock clean
+.PHONY: help setup check format test test-fast laws demo chaos bench-transformer bench-loader simulate bench-extractor docs alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-extractor: .venv/.ready ## measure a first load beside the raw transfer, a
 
 docs: .venv/.ready ## write the pages that are made from the code
 	$(BIN)/python tools/mapping_page.py
+
+bench-loader: .venv/.ready ## measure the loader by the sandbox's ledger; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench.loader $(BENCH_ARGS)
 
 alone: .venv/.ready ## install each service alone, with only its own lock, and import it
 	$(BIN)/python tools/alone.py

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+from bench.page import RESULTS, write_section
 from bench.transformer import PEERS, Bench, report
 from estarsync_core.errors import ConfigurationError
 from estarsync_runtime.clock import SystemClock
 from sandbox.kafka import broker
-
-_RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def main(
@@ -20,7 +19,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Runs of each contestant.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the orders.")] = 1,
     peers: Annotated[bool, typer.Option(help="Measure other engines, too; they are installed.")] = True,
-    out: Annotated[Path, typer.Option(help="Where the page goes.")] = _RESULTS,
+    out: Annotated[Path, typer.Option(help="Where the page goes.")] = RESULTS,
 ) -> None:
     """Measure on a real Kafka; takes minutes."""
 
@@ -32,7 +31,7 @@ def main(
             result = Bench(kafka.bootstrap, SystemClock(), say).run(
                 records, rounds, seed, PEERS if peers else ()
             )
-            out.write_text(report(result, kafka.description, "make bench-transformer"), encoding="utf-8")
+            write_section(out, "Transformer", report(result, kafka.description, "make bench-transformer"))
     except ConfigurationError as error:
         for problem in error.problems:
             say(problem)

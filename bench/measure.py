@@ -72,7 +72,7 @@ def measure(process: subprocess.Popen[bytes], records: int, progress: Callable[[
     counted, seconds = records - first[0], now - first[1]
     if counted <= 0 or seconds <= 0:
         raise TimeoutError("too few records to measure: give more")
-    return Run((cpu - first[2]) / counted * 100_000, counted / seconds, _peak_mib(pid))
+    return Run((cpu - first[2]) / counted * 100_000, counted / seconds, peak_mib(pid))
 
 
 def median(values: Sequence[float]) -> float:
@@ -87,6 +87,7 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _peak_mib(pid: int) -> float:
+def peak_mib(pid: int) -> float:
+    """The peak of a process's resident memory so far."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

@@ -170,7 +170,7 @@ _TITLES = {
 
 
 def report(result: Result, broker: str, command: str) -> str:
-    """The result as a page."""
+    """The result as a section of the page."""
     base = median([run.cpu for run in result.runs["bare"]])
     rows = []
     for name, title in _TITLES.items():
@@ -202,11 +202,7 @@ def report(result: Result, broker: str, command: str) -> str:
     )
 
 
-_PAGE = """# Results
-
-Written by the run (`{command}`); ratios are what counts, the rest depends on the machine.
-
-## Transformer
+_PAGE = """Written by `{command}`.
 
 | contestant | CPU s / 100,000 (range) | ratio | records/s | peak RSS, MiB |
 |---|---|---|---|---|

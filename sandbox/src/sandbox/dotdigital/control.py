@@ -104,6 +104,7 @@ def _post_contacts(account: Account, request: httpx.Request, now: float) -> http
 
 
 def _get_summary(account: Account, _: httpx.Request, __: float) -> httpx.Response:
+    account.ledger.flush()
     return reply(200, summary(account))
 
 
@@ -144,6 +145,7 @@ def summary(account: Account) -> dict[str, Any]:
             "identical_resends": jobs.identical_resends,
         },
         "writes": dict(ledger.by_write),
+        "last_write": ledger.last_write,
         "failures": dict(ledger.by_failure),
         "violations": dict(ledger.by_violation),
         "mails_to_shoppers": dict(account.mails),

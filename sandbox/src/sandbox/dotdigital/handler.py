@@ -181,6 +181,7 @@ class DotdigitalSandbox:
 
     def _finish(self, arrival: _Arrival, quota: Verdict, response: httpx.Response) -> _Outcome:
         faults, method = self.account.faults, arrival.request.method
+        import_id = _import_id(response)
         late = faults.take(STATUSES, method, arrival.template, after=True) if response.is_success else None
         if late is not None:
             response = _failed(STATUSES[late.kind])
@@ -191,14 +192,17 @@ class DotdigitalSandbox:
         lost = late is not None and late.kind == "drop_after"
         left = response.headers.get("X-RateLimit-Remaining")
         remaining = None if left is None else int(left)
-        self._note(arrival, response.status_code, remaining, lost=lost)
+        self._note(arrival, response.status_code, remaining, lost=lost, import_id=import_id)
         wait = late.seconds if late is not None and late.kind == "slow" else 0.0
         return _Outcome(None if lost else response, wait)
 
-    def _note(self, arrival: _Arrival, status: int, remaining: int | None, *, lost: bool) -> None:
+    def _note(
+        self, arrival: _Arrival, status: int, remaining: int | None, *, lost: bool, import_id: str = ""
+    ) -> None:
         method, template, tier = arrival.request.method, arrival.template, arrival.tier
         word = "lost" if lost else "sent"
-        self.account.ledger.call(CallLine(arrival.now, method, template, tier, status, remaining, word))
+        line = CallLine(arrival.now, method, template, tier, status, remaining, word, import_id)
+        self.account.ledger.call(line)
 
 
 def _is_authorized(request: httpx.Request, options: Options) -> bool:
@@ -208,6 +212,14 @@ def _is_authorized(request: httpx.Request, options: Options) -> bool:
     except (Error, UnicodeDecodeError):
         return False
     return scheme.lower() == "basic" and given == f"{options.username}:{options.password}"
+
+
+def _import_id(response: httpx.Response) -> str:
+    """The id of the import that an answer has accepted."""
+    if response.status_code != httpx.codes.ACCEPTED:
+        return ""
+    found = response.json()
+    return str(found.get("importId", "")) if isinstance(found, dict) else ""
 
 
 def _failed(status: int) -> httpx.Response:

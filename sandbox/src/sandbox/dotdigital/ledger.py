@@ -16,7 +16,11 @@ _KEEP_VIOLATIONS = 10_000
 
 
 class CallLine(NamedTuple):
-    """A call. `status` is 0 where the connection was dropped before anything happened."""
+    """A call.
+
+    `status` is 0 where the connection was dropped before anything happened. `import_id` is that of the import that
+    the call began, else empty.
+    """
 
     time: float
     method: str
@@ -25,6 +29,7 @@ class CallLine(NamedTuple):
     status: int
     remaining: int | None
     reply: str  # "sent" or "lost"
+    import_id: str = ""
 
 
 class WriteLine(NamedTuple):
@@ -75,6 +80,7 @@ class Ledger:
         self.by_write: Counter[str] = Counter()
         self.by_violation: Counter[str] = Counter()
         self.by_failure: Counter[str] = Counter()
+        self.last_write = 0.0
         self._file: BufferedWriter | None = None if path is None else path.open("ab")
 
     def call(self, line: CallLine) -> None:
@@ -88,6 +94,7 @@ class Ledger:
     def write(self, line: WriteLine) -> None:
         """Note an accepted write."""
         self.writes.append(line)
+        self.last_write = line.time
         self.by_write[line.kind] += 1
         self._spill("write", line)
 
@@ -119,6 +126,11 @@ class Ledger:
                 return
             if index >= offset:
                 yield _json(line)
+
+    def flush(self) -> None:
+        """Let the file, if there is one, have every line so far."""
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file, if there is one."""
