@@ -35,6 +35,9 @@ test-fast: .venv/.ready ## the tests that need no broker, in a minute or two
 test: test-fast ## every test; a real Kafka is required and started where none is given
 	REQUIRE_KAFKA=1 $(BIN)/pytest -m "kafka or e2e"
 
+simulate: .venv/.ready ## the delivery engine under random faults, by seed (SEEDS=1-200)
+	SEEDS=$(or $(SEEDS),1-200) $(BIN)/pytest -q -x tests/contract/test_loader_simulation.py
+
 laws: .venv/.ready ## the property tests with new examples, ROUNDS times (5)
 	for round in $$(seq $(or $(ROUNDS),5)); do CI= $(BIN)/pytest -q tests/property || exit 1; done
 

@@ -184,10 +184,10 @@ class People:
 class Rig:
     """A loader with its account, its topics and its clock; time passes only in `run`."""
 
-    def __init__(self, folder: Path, options: Options, settings: Settings) -> None:
-        self.folder, self.settings, self.codec = folder, settings, CODEC
+    def __init__(self, folder: Path, options: Options, settings: Settings, chunk: int, seed: int) -> None:
+        self.folder, self.settings, self.codec, self.chunk = folder, settings, CODEC, chunk
         self.clock = FakeClock()
-        self.box = DotdigitalSandbox(options, self.clock, random.Random(1))  # noqa: S311 - repeatable on purpose
+        self.box = DotdigitalSandbox(options, self.clock, random.Random(seed))  # noqa: S311 - repeatable on purpose
         self.producer = FakeProducer()
         self.requests: list[httpx.Request] = []
         self._times: list[float] = []
@@ -214,7 +214,7 @@ class Rig:
         self.engine = Engine(
             self.settings,
             self.table,
-            Spooler(self.folder, account, self.codec, self.settings.loader_batch_bytes),
+            Spooler(self.folder, account, self.codec, self.settings.loader_batch_bytes, self.chunk),
             ledger,
             settlement,
             Gate(
@@ -247,7 +247,7 @@ class Rig:
         for entity, key, state in settled_states(self._rows(DELIVERED)):
             assert state is not None
             self.table.settle(entity, key, state)
-        self.engine.adopt(*open_batches(self._rows(IMPORTS)))
+        self.engine.adopt(*open_batches(self._rows(IMPORTS), self.folder, self.chunk))
         blocked = self.people.words.blocked
         intake = Intake(
             self.settings, self.table, self.codec, ledger, self.metrics, blocked, self.settings.contact_scope
@@ -510,7 +510,9 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     """Makes loaders with their accounts: `account` are the sandbox's options, the rest are the loader's settings."""
     made: list[Rig] = []
 
-    def make(account: Mapping[str, Any] | None = None, **settings: Any) -> Rig:
+    def make(
+        account: Mapping[str, Any] | None = None, chunk: int = 1000, seed: int = 1, **settings: Any
+    ) -> Rig:
         options = Options(**(account or {}))
         given = Settings(
             kafka_bootstrap_servers="nowhere:1",
@@ -520,7 +522,7 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
             dotdigital_password=options.password,
             **{"loader_linger_seconds": 0.0, **settings},
         )
-        made.append(Rig(tmp_path, options, given))
+        made.append(Rig(tmp_path, options, given, chunk, seed))
         return made[-1]
 
     yield make

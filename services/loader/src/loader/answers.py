@@ -12,7 +12,6 @@ from estarsync_core.entities import Entity
 from estarsync_core.errors import Stop
 from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient
 from loader.batches import Batch, Kind, State
-from loader.fences import CHUNK
 from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.polls import Polls
@@ -194,7 +193,7 @@ class Answers:
         batch.due = self._clock.monotonic()
         batch.settling = self._settlement.steps(batch, report, keep_fences=batch.lost)
         batch.discard()
-        if len(batch.fences) <= CHUNK:
+        if len(batch.fences) <= batch.fences.chunk:
             self.go_on(batch)
 
     def go_on(self, batch: Batch) -> None:

@@ -19,7 +19,7 @@ from estarsync_core.keys import record_key
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Operation, path_value
 from estarsync_runtime.dotdigital.provisioning import Account
-from loader.fences import Fences
+from loader.fences import CHUNK, Fences
 from loader.records import Fence, Pending
 
 _CHUNK = 65_536
@@ -217,9 +217,13 @@ class Spooler:
         account: the list and the collections.
         codec: to read the records.
         max_bytes: the largest body.
+        chunk: how many records are worked on at a time.
     """
 
-    def __init__(self, folder: Path, account: Account, codec: AvroCodec, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, account: Account, codec: AvroCodec, max_bytes: int, chunk: int = CHUNK
+    ) -> None:
+        self.chunk = chunk
         self._folder = folder
         self._account = account
         self._codec = codec
@@ -252,7 +256,7 @@ class Spooler:
             batch_id,
             first.entity,
             kind,
-            Fences(self._folder),
+            Fences(self._folder, chunk=self.chunk),
             first.lane,
             body,
             path=self._path(kind, first),

@@ -14,7 +14,7 @@ from estarsync_core.entities import Version
 from loader.records import Fence
 
 CHUNK = 1000
-"""Fences that are in memory at once."""
+"""Fences that are in memory at once, if nothing else is said."""
 
 _Row = tuple[str, int, int, str, str | None]
 _rows = msgspec.json.Decoder(list[_Row])
@@ -27,9 +27,11 @@ class Fences(Collection[Fence]):
     Args:
         folder: on the disk that takes them; None for the system's own.
         fences: the first ones.
+        chunk: how many are in memory at once.
     """
 
-    def __init__(self, folder: Path | None = None, fences: Iterable[Fence] = ()) -> None:
+    def __init__(self, folder: Path | None = None, fences: Iterable[Fence] = (), chunk: int = CHUNK) -> None:
+        self.chunk = chunk
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._chunks: list[tuple[int, int]] = []  # offset and length
@@ -44,7 +46,7 @@ class Fences(Collection[Fence]):
             (fence.key, fence.version.sequence, fence.version.revision, fence.hash, fence.email)
         )
         self._count += 1
-        if len(self._last) % CHUNK == 0 and self._write(_encode(self._last)):
+        if len(self._last) % self.chunk == 0 and self._write(_encode(self._last)):
             self._last = []
 
     def extend(self, rows: bytes) -> None:
@@ -57,14 +59,14 @@ class Fences(Collection[Fence]):
             self.append(_fence(row))
 
     def rows(self) -> Iterator[bytes]:
-        """All of them as JSON arrays of a thousand at most: what `extend` takes."""
+        """All of them as JSON arrays of a chunk at most: what `extend` takes."""
         for offset, length in list(self._chunks):
             yield os.pread(self._descriptor(), length, offset)
         if self._last:
             yield _encode(self._last)
 
     def chunks(self) -> Iterator[list[Fence]]:
-        """All of them, a thousand at once at most."""
+        """All of them, a chunk at a time."""
         for rows in self.rows():
             yield [_fence(row) for row in _rows.decode(rows)]
 

@@ -18,7 +18,6 @@ from loader.settings import Settings
 from loader.slots import Slots
 from loader.table import Table
 
-_HELPING = 500  # records of one step
 _MANY = 1000  # records that need not wait for others
 _SMALL = 5000  # records of a batch where calls are plenty
 _PLENTY = 0.1  # seconds a call: ten calls a second and more
@@ -128,7 +127,7 @@ class Filler:
     def _help(self, at: _Open, entity: Entity, lane: Lane, now: float) -> None:
         """Put some more into a batch, and fence it."""
         batch = at.filling.batch
-        room = min(_HELPING, self._most(batch) - len(batch.fences))
+        room = min(self._spooler.chunk, self._most(batch) - len(batch.fences))
         removals = batch.kind is Kind.DELETE
         with closing(self._table.ready(entity, now, room, lane, removals=removals)) as records:
             added = at.filling.add(records)

@@ -8,7 +8,7 @@ from confluent_kafka import Message
 
 from estarsync_core.entities import Entity, Version
 from loader.batches import Batch, Kind
-from loader.fences import Fences
+from loader.fences import CHUNK, Fences
 from loader.records import Outcome, Settled
 
 Row = tuple[bytes, bytes | None]
@@ -61,12 +61,15 @@ def settled_states(rows: Iterable[Row]) -> Iterator[tuple[Entity, str, Settled |
         )
 
 
-def open_batches(rows: Iterable[Row], folder: Path | None = None) -> tuple[list[Batch], float]:
+def open_batches(
+    rows: Iterable[Row], folder: Path | None = None, chunk: int = CHUNK
+) -> tuple[list[Batch], float]:
     """The batches that were open in `estarsync.imports.v1`, and the seconds of the longest import seen.
 
     Args:
         rows: of that topic, oldest first.
         folder: on the disk that takes the batches' fences; None for the system's own.
+        chunk: how many fences are worked on at a time.
     """
     decoder = msgspec.json.Decoder(_ImportRow)
     intents: dict[str, list[bytes]] = {}  # as they were written: most of them are over in the end
@@ -90,13 +93,12 @@ def open_batches(rows: Iterable[Row], folder: Path | None = None) -> tuple[list[
     batches = []
     while intents:
         batch_id, values = intents.popitem()
-        batches.append(_batch(batch_id, values, accepted.get(batch_id), folder))
+        batches.append(_batch(batch_id, values, accepted.get(batch_id), Fences(folder, chunk=chunk)))
     return batches[::-1], longest
 
 
-def _batch(batch_id: str, values: list[bytes], accepted: _ImportRow | None, folder: Path | None) -> Batch:
+def _batch(batch_id: str, values: list[bytes], accepted: _ImportRow | None, fences: Fences) -> Batch:
     intents = [msgspec.json.decode(value, type=_Intent) for value in values]
-    fences = Fences(folder)
     for intent in intents:
         fences.extend(bytes(intent.keys))
     return Batch(
