@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import msgspec
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from estarsync_core.control import Letter, Release, Words, encode, release_key
@@ -31,6 +31,7 @@ from estarsync_runtime.testing import FakeClock, FakeProducer, Written
 from loader.batches import Spooler
 from loader.calls import Job
 from loader.control import Control
+from loader.disk import Disk
 from loader.engine import Engine
 from loader.errands import Errands
 from loader.gate import Gate
@@ -78,6 +79,7 @@ class Topics:
         self._clock = clock
         self._next = dict.fromkeys(names, 0)
         self._at_end: set[str] = set()
+        self.paused: set[str] = set()
 
     @property
     def read(self) -> bool:
@@ -86,15 +88,23 @@ class Topics:
 
     def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
         self._next = {name: offsets.get((name, 0), 0) for name in self.log}
-        self._at_end = set()
+        self._at_end, self.paused = set(), set()
 
     def fetch(self, entity: Entity, places: Sequence[tuple[int, int]]) -> list[Message]:
         log = next(log for name, log in self.log.items() if name.endswith(typed_topic(entity)))
         return [log[offset] for partition, offset in places]
 
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.paused |= {each.topic for each in partitions}
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.paused -= {each.topic for each in partitions}
+
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         found: list[Message] = []
         for name, log in self.log.items():
+            if name in self.paused:
+                continue
             new = log[self._next[name] :][: num_messages - len(found)]
             self._next[name] += len(new)
             found += new
@@ -261,8 +271,18 @@ class Rig:
         recall = Recall(self.table, intake, self.topics, self.settings.contact_scope)
         control = Control(self.people, self.lanes, settlement, replay, redriver, recall, self.clock)
         positions = Positions(self.metrics, self.clock, lambda place: len(self.topics.log[place[0]]))
+        contacts, *others = places
+        disk = Disk(
+            self.settings.loader_disk_bytes,
+            self.folder,
+            lambda: self.table.bytes_used + self.engine.bytes_used,
+            self.topics,
+            [contacts],
+            others,
+            self.metrics,
+        )
         self.loop = Loop(
-            self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, positions
+            self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, positions, disk
         )
 
     def _new_id(self) -> UUID:
@@ -511,7 +531,11 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
     def make(
-        account: Mapping[str, Any] | None = None, chunk: int = 1000, seed: int = 1, **settings: Any
+        account: Mapping[str, Any] | None = None,
+        chunk: int = 1000,
+        seed: int = 1,
+        folder: Path | None = None,
+        **settings: Any,
     ) -> Rig:
         options = Options(**(account or {}))
         given = Settings(
@@ -522,7 +546,7 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
             dotdigital_password=options.password,
             **{"loader_linger_seconds": 0.0, **settings},
         )
-        made.append(Rig(tmp_path, options, given, chunk, seed))
+        made.append(Rig(folder or tmp_path, options, given, chunk, seed))
         return made[-1]
 
     yield make

@@ -225,6 +225,11 @@ class Metrics:
             ["entity", "lane"],
             registry=registry,
         )
+        self.reading_paused = Gauge(
+            "estarsync_loader_reading_paused",
+            "1 where records stay unread in Kafka since the disk is nearly full, else 0.",
+            registry=registry,
+        )
         self.delivered = Counter(
             "estarsync_loader_records_total",
             "Records whose fate is settled, by outcome.",

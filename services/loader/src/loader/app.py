@@ -29,6 +29,7 @@ from loader.archive import KafkaArchive
 from loader.batches import Spooler
 from loader.calls import ThreadedCalls
 from loader.control import Control
+from loader.disk import Disk
 from loader.engine import Engine
 from loader.errands import Errands
 from loader.gate import Gate
@@ -178,7 +179,17 @@ def lead(
         recall = Recall(table, intake, shelf, settings.contact_scope)
         control = Control(reader, lanes, settlement, replay, redriver, recall, clock)
         positions = Positions(metrics, clock, ends_of(consumer))
-        yield Loop(consumer, places, intake, engine, control, table, ledger, clock, positions)
+        own = names[Entity.CONTACTS]
+        disk = Disk(
+            settings.loader_disk_bytes,
+            standby.folder,
+            lambda: table.bytes_used + engine.bytes_used,
+            consumer,
+            [place for place in places if place[0] == own],
+            [place for place in places if place[0] != own],
+            metrics,
+        )
+        yield Loop(consumer, places, intake, engine, control, table, ledger, clock, positions, disk)
 
 
 def serve(settings: Settings, context: Context) -> None:

@@ -25,7 +25,8 @@ _SOON = 5.0  # a bulk batch is begun so long before the quota allows it
 _QUICK = 0.1  # for a live record there is no longer wait for others, where calls are plenty
 _CALLS_OF_PATIENCE = 15  # an unfinished batch waits for more as long as so many calls would take
 _PATIENCE = 30.0  # but not longer
-_MORE_PATIENCE = 120.0  # where more stands in Kafka already
+_MORE_PATIENCE = 120.0  # where more is on its way, as long as it keeps coming
+_LONGEST = 900.0  # and never longer
 _PAUSE = 5.0  # after the disk was full
 
 
@@ -150,7 +151,9 @@ class Filler:
         interval = self._client.interval(batch.operation)
         patience = min(_PATIENCE, max(self._settings.loader_linger_seconds, _CALLS_OF_PATIENCE * interval))
         if waits:
-            return now - at.since >= (patience if interval <= _PLENTY else _MORE_PATIENCE)
+            if interval <= _PLENTY:
+                return now - at.since >= patience
+            return now - at.since >= _LONGEST or now - at.last_added >= _MORE_PATIENCE
         quiet = now - at.last_added >= self._settings.loader_linger_seconds
         return quiet or now - at.since >= patience
 

@@ -13,6 +13,7 @@ from estarsync_runtime.kafka.errors import translated
 from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.lifecycle import StopSignal
 from loader.control import Control
+from loader.disk import Disk
 from loader.engine import Engine
 from loader.intake import Intake
 from loader.ledger import Ledger, Place
@@ -49,6 +50,7 @@ class Loop:
         ledger: where progress is written.
         clock: the time.
         positions: shows how far it has come.
+        disk: pauses reading while the disk is nearly full.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Loop:
         ledger: Ledger,
         clock: Clock,
         positions: Positions,
+        disk: Disk,
     ) -> None:
         self._consumer = consumer
         self._partitions = partitions
@@ -72,6 +75,7 @@ class Loop:
         self._ledger = ledger
         self._clock = clock
         self._positions = positions
+        self._disk = disk
         self._committed: dict[Place, int] = {}
         self._commit_due = self._read_due = 0.0
 
@@ -101,6 +105,7 @@ class Loop:
 
     def turn(self) -> None:
         """One turn; blocks for a moment where there is nothing to read."""
+        self._disk.step()
         self._read()
         self._control.step()
         self._engine.step(

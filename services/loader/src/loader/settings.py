@@ -16,6 +16,7 @@ class Settings(ServiceSettings, DotdigitalSettings):
         loader_insight_slots: imports of products and orders open at once; the account has 5 for everybody.
         loader_batch_records: the most records of one import; where calls are plenty, 5000 at most.
         loader_batch_bytes: the largest body; Dotdigital takes 50 MB.
+        loader_disk_bytes: what the backlog and the bodies may take in DATA_DIR; beyond three quarters of it, reading pauses.
         loader_linger_seconds: how long the first record of a batch waits for others.
         loader_park_seconds: how long an order may wait for a contact that Dotdigital does not know.
         loader_import_deadline_seconds: after that, an import that has not ended is sent again.
@@ -28,6 +29,7 @@ class Settings(ServiceSettings, DotdigitalSettings):
     loader_insight_slots: Annotated[int, Field(ge=1, le=5)] = 4
     loader_batch_records: Annotated[int, Field(ge=1, le=200_000)] = 100_000
     loader_batch_bytes: Annotated[int, Field(ge=1024, le=45_000_000)] = 45_000_000
+    loader_disk_bytes: Annotated[int, Field(ge=1_000_000)] = 8_000_000_000
     loader_linger_seconds: Annotated[float, Field(ge=0)] = 1.0
     loader_park_seconds: Annotated[float, Field(gt=0)] = 900.0
     loader_import_deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
