@@ -141,7 +141,17 @@ def test_memory_is_bounded_and_a_file_has_everything(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [one["line"] for one in lines].count("write") == 5
     assert [one["line"] for one in lines].count("call") == 3
-    assert set(lines[0]) == {"line", "time", "method", "path", "tier", "status", "remaining", "reply"}
+    assert set(lines[0]) == {
+        "line",
+        "time",
+        "method",
+        "path",
+        "tier",
+        "status",
+        "remaining",
+        "reply",
+        "import_id",
+    }
 
 
 def test_the_ledger_is_read_in_parts() -> None:
