@@ -216,7 +216,7 @@ def _is_authorized(request: httpx.Request, options: Options) -> bool:
 
 def _import_id(response: httpx.Response) -> str:
     """The id of the import that an answer has accepted."""
-    if response.status_code != httpx.codes.ACCEPTED:
+    if response.status_code != httpx.codes.ACCEPTED or not response.content:
         return ""
     found = response.json()
     return str(found.get("importId", "")) if isinstance(found, dict) else ""
