@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast laws demo chaos bench-transformer bench-loader simulate bench-extractor docs alone profile-schema lock clean
+.PHONY: help setup check format test test-fast test-long laws demo chaos bench-transformer bench-loader simulate bench-extractor docs alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ test-fast: .venv/.ready ## the tests that need no broker, in a minute or two
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-test: test-fast ## every test; a real Kafka is required and started where none is given
-	REQUIRE_KAFKA=1 $(BIN)/pytest -m "kafka or e2e"
+test: test-fast ## every test but the long ones; a real Kafka is required and started where none is given
+	REQUIRE_KAFKA=1 $(BIN)/pytest -m "(kafka or e2e) and not long"
+
+test-long: .venv/.ready ## the tests that take minutes each; some need Docker, Prometheus or kcat
+	REQUIRE_KAFKA=1 $(BIN)/pytest -m long
 
 simulate: .venv/.ready ## the delivery engine under random faults, by seed (SEEDS=1-200)
 	SEEDS=$(or $(SEEDS),1-200) $(BIN)/pytest -q -x tests/contract/test_loader_simulation.py

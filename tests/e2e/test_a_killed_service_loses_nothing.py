@@ -12,7 +12,11 @@ pytestmark = pytest.mark.e2e
 CLOCK = SystemClock()
 
 
-@pytest.mark.parametrize("service", ["extractor", "transformer", "loader"])
+def long(service):
+    return pytest.param(service, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("service", [long("extractor"), long("transformer"), "loader"])
 def test_a_killed_service_loses_nothing(demo, on_kafka, service):
     run = demo("--size", "300", **on_kafka)
     deadline = CLOCK.monotonic() + 60

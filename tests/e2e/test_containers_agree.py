@@ -28,7 +28,7 @@ from sandbox.demo.progress import scrape, total
 from sandbox.estar import profile_path
 from sandbox.processes import free_port
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CLOCK = SystemClock()
 TAG = os.environ.get("TAG") or "dev"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 PAGES = (  # in this order: an erasure comes last
     "see-how-it-goes",

@@ -9,7 +9,7 @@ import pytest
 
 from sandbox.kafka import Broker
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 
 

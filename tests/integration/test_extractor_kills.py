@@ -8,7 +8,7 @@ import pytest
 from estarsync_runtime.clock import SystemClock
 from sandbox.estar.faults import Faults
 
-pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("topics")]
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.usefixtures("topics")]
 CLOCK = SystemClock()
 KINDS = ("price", "email", "order", "split", "return", "void")
 

@@ -17,7 +17,7 @@ from estarsync_core.topics import typed_topic
 from estarsync_runtime.avro import AvroCodec
 from sandbox.kafka import Broker
 
-pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("topics")]
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.usefixtures("topics")]
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "read-topics.md").read_text(encoding="utf-8")

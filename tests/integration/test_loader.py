@@ -368,7 +368,7 @@ def test_an_undecodable_payload_is_a_dead_letter_with_its_bytes(
     assert headers["ce_sequence"] == b"1"
 
 
-@pytest.mark.parametrize("moment", [0.5, 2.0])
+@pytest.mark.parametrize("moment", [pytest.param(0.5, marks=pytest.mark.long), 2.0])
 def test_a_killed_loader_loses_nothing_and_sends_no_key_twice_at_once(
     settings: Settings,
     environment: dict[str, str],
@@ -484,6 +484,7 @@ def test_nothing_of_a_shopper_is_left_by_a_killed_loader(
 
 
 @pytest.mark.skipif("KAFKA_BOOTSTRAP_SERVERS" in os.environ, reason="the broker is somebody else's")
+@pytest.mark.long
 @pytest.mark.parametrize("outage", ["paused", "restarted"])
 def test_a_broker_that_is_away_for_a_while_costs_nothing(
     kafka: Broker, account: Account, environment: dict[str, str], tmp_path: Path, outage: str

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 DONE = "sum(estarsync_extractor_first_load_done) == 3 and sum(estarsync_loader_pending_records) == 0"
 

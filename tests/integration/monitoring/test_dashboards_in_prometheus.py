@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 FILES = sorted((Path(__file__).parents[3] / "deploy/grafana/dashboards").glob("*.json"))
 LOADED = "sum(estarsync_extractor_first_load_done) == 3 and sum(estarsync_loader_pending_records) == 0"
