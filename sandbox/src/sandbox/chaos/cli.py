@@ -29,7 +29,9 @@ def chaos(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    # A shell that starts us in the background has us ignore SIGINT.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupted)
     console = Console()
 
     def say(line: str) -> None:

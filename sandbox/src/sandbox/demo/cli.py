@@ -32,7 +32,9 @@ def demo(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    # A shell that starts us in the background has us ignore SIGINT.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupted)
     console = Console()
     try:
         agreed = Demo(Options(data, size, seed, limits, report, logs), SystemClock(), console).run()
