@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estarsync_core.dotdigital.fields import DATA_FIELDS
-from estarsync_core.dotdigital.payloads import bare_contact_entry, contact_entry, insight_record
+from estarsync_core.dotdigital.payloads import (
+    bare_contact_entry,
+    contact_entry,
+    insight_record,
+    renamed_entry,
+)
 from estarsync_core.entities import Entity
 
 FORBIDDEN = {"status", "optInType", "resubscribeOptions", "channelProperties"}
@@ -60,6 +65,10 @@ def test_a_bare_contact_is_an_identifier_and_a_list():
         "identifiers": {"email": "guest@shop.example"},
         "lists": [7],
     }
+
+
+def test_a_new_e_mail_is_written_and_nothing_else():
+    assert renamed_entry("new@example.com") == {"identifiers": {"email": "new@example.com"}}
 
 
 def test_a_product_is_sent_with_its_nulls():
