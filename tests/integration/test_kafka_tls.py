@@ -21,7 +21,7 @@ from sandbox import processes
 from sandbox.kafka import jars, node
 from sandbox.kafka.ping import wait_until_up
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 CLOCK = SystemClock()
 
 

@@ -425,6 +425,7 @@ def test_a_standby_takes_over_from_a_killed_loader_within_seconds(
     assert account.box.account.ledger.by_violation == {}
 
 
+@pytest.mark.long
 def test_a_standby_takes_over_at_once_from_a_loader_that_stops(
     pair: tuple[Run, Run], typed: Typed, account: Account
 ) -> None:
@@ -452,6 +453,7 @@ def test_a_frozen_loader_that_comes_back_late_sends_nothing(
     assert account.box.account.ledger.by_violation == {}
 
 
+@pytest.mark.long
 def test_a_standby_that_is_told_to_stop_ends(pair: tuple[Run, Run]) -> None:
     _, standby = pair
     assert standby.stop() == EXIT_STOPPED

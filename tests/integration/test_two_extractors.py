@@ -35,6 +35,7 @@ def test_a_standby_goes_on_where_a_killed_one_was(world) -> None:
     world.assert_true_copy()
 
 
+@pytest.mark.long
 def test_a_standby_begins_at_once_when_the_first_is_stopped(world) -> None:
     with world.extractor() as first:
         world.wait_for_load()
@@ -68,6 +69,7 @@ def test_one_that_was_frozen_never_publishes_again(world) -> None:
     world.assert_true_copy()
 
 
+@pytest.mark.long
 def test_two_that_are_restarted_for_ever_get_on(world) -> None:
     dice = random.Random(7)  # noqa: S311 - the same deaths every time
     world.sandbox.faults.set(Faults(slow=1.0, slow_seconds=0.02))
