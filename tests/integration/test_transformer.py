@@ -176,7 +176,9 @@ def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPa
         try:
             return list(consumer.committed(places, 10))
         except KafkaException as error:
-            if not error.args[0].retriable():  # a broker that has just started looks for its coordinator
+            # A broker that has just started, or is busy, looks for its coordinator.
+            passing = error.args[0].retriable() or error.args[0].code() == KafkaError._TIMED_OUT
+            if not passing:
                 raise
             CLOCK.sleep(0.1)
 
@@ -186,7 +188,8 @@ def _end(consumer: Consumer, place: TopicPartition) -> int:
         try:
             return int(consumer.get_watermark_offsets(place, 10)[1])
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:  # a moment after a topic was made
+            # A moment after a topic was made, or while the broker is busy.
+            if error.args[0].code() not in {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._TIMED_OUT}:
                 raise
             CLOCK.sleep(0.1)
 
