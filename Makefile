@@ -28,13 +28,16 @@ format: .venv/.ready ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tests with real processes, sockets and brokers may fail for the machine's sake. Such a one is run once more, and named.
+AGAIN := --reruns 1 --reruns-delay 5 -rR
+
 test-fast: .venv/.ready ## the tests that need no broker, in a few minutes; the core's every branch must be run
 	$(BIN)/coverage run -m pytest tests/unit tests/property
 	$(BIN)/coverage report
-	$(BIN)/pytest tests/contract
+	$(BIN)/pytest $(AGAIN) tests/contract
 
 test: test-fast ## every test but the long ones; a real Kafka is required and started where none is given
-	REQUIRE_KAFKA=1 $(BIN)/pytest -m "(kafka or e2e) and not long" --durations=10
+	REQUIRE_KAFKA=1 $(BIN)/pytest $(AGAIN) -m "(kafka or e2e) and not long" --durations=10
 
 test-long: .venv/.ready ## the tests that take minutes each; some need Docker, Prometheus or kcat
 	REQUIRE_KAFKA=1 $(BIN)/pytest -m long

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from estarsync_core.errors import ConfigurationError
 from estarsync_core.topics import declared_topics
+from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.kafka.admin import apply_topics
 from sandbox.kafka import Broker, broker
+from sandbox.kafka.removal import remove
 
 _RINGS_WITHOUT_NETWORK = {"unit", "property", "contract"}
 _guarded = False
@@ -76,7 +77,5 @@ def topics(kafka: Broker, prefix: str) -> Iterator[list[str]]:
     """Every declared topic under the prefix, as declared; the full names. They are deleted afterwards."""
     config: dict[str, str | int | float | bool] = {"bootstrap.servers": kafka.bootstrap}
     yield apply_topics(config, declared_topics(), prefix, replication=1, timeout=15)
-    admin = AdminClient(config)
-    names = [name for name in admin.list_topics(timeout=15).topics if name.startswith(prefix)]
-    for future in admin.delete_topics(names, request_timeout=15).values():
-        future.result()
+    for line in remove(kafka.bootstrap, prefix, SystemClock(), groups=False):
+        _to_stderr(f"left behind, {line}")

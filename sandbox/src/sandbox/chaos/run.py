@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka.admin import AdminClient
 
 from estarsync_core.clock import Clock
 from sandbox.chaos import oracle
 from sandbox.chaos.plan import Act, plan
 from sandbox.chaos.stage import Stage
 from sandbox.kafka import Broker, broker
+from sandbox.kafka.removal import remove
 
 _TURN = 0.1
 _RECOVERY = 240.0
@@ -88,7 +88,7 @@ class Chaos:
         self._say(f"seed {seed}: {len(acts)} acts in {self._options.seconds:g} s")
         with ExitStack() as stack:
             stage = Stage(stack, kafka, folder, seed, self._options.customers, self._clock, deaths.append)
-            stack.callback(_drop, kafka.bootstrap, stage.topics)
+            stack.callback(self._clean_up, kafka.bootstrap, stage.kafka.topic_prefix)
             stack.callback(stage.supervisor.stop, _GRACE)
             Player(stage, kafka, self._clock, self._say).play(acts)
             calm = self._clock.monotonic()
@@ -115,12 +115,9 @@ class Chaos:
             "dotdigital": seen,
         }
 
-
-def _drop(bootstrap: str, topics: list[str]) -> None:
-    """Delete a run's topics; its consumer groups go by themselves, once they are empty for a week."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for waiting in admin.delete_topics(topics).values():
-        waiting.result(_GRACE)
+    def _clean_up(self, bootstrap: str, prefix: str) -> None:
+        for line in remove(bootstrap, prefix, self._clock):
+            self._say(f"left behind, {line}")
 
 
 class Player:

@@ -62,7 +62,7 @@ class Stage:
         self.kafka = KafkaSettings(
             kafka_bootstrap_servers=kafka.bootstrap, topic_prefix=f"chaos-{secrets.token_hex(3)}."
         )
-        self.topics = apply_topics(
+        apply_topics(
             {"bootstrap.servers": kafka.bootstrap},
             declared_topics(),
             self.kafka.topic_prefix,

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
@@ -34,6 +33,7 @@ from sandbox.demo.progress import Display, Samples, Step, scrape, total
 from sandbox.estar import profile_path
 from sandbox.kafka import Broker, broker
 from sandbox.kafka.mock import create_topics
+from sandbox.kafka.removal import remove
 from sandbox.processes import Process, Supervisor, free_port, start, stop
 
 SERVICES = ("extractor", "transformer", "loader")
@@ -177,11 +177,11 @@ class Demo:
         # On somebody's own cluster the demo's topics must not meet others.
         prefix = f"demo-{secrets.token_hex(3)}." if found.kind == "given" else ""
         if found.real:
-            names = apply_topics(
+            if prefix:
+                self._stack.callback(self._clean_up, found.bootstrap, prefix)
+            apply_topics(
                 {"bootstrap.servers": found.bootstrap}, declared_topics(), prefix, replication=1, timeout=30.0
             )
-            if prefix:
-                self._stack.callback(_clean_up, found.bootstrap, names, prefix)
         else:
             create_topics(found.bootstrap, [topic.name for topic in declared_topics()])
         return {
@@ -192,6 +192,11 @@ class Demo:
             "ESTAR_BASE_URL": shop,
             "DOTDIGITAL_URL": account,
         }
+
+    def _clean_up(self, bootstrap: str, prefix: str) -> None:
+        """Leave somebody's own cluster as it was, and say so where that can't be done."""
+        for line in remove(bootstrap, prefix, self._clock):
+            self._console.print(f"left behind, {line}", highlight=False, markup=False, soft_wrap=True)
 
     def _twin(self, name: str, arguments: list[str], credentials: Mapping[str, str], display: Display) -> str:
         """Start a sandbox twin and wait until it says where it is."""
@@ -333,17 +338,6 @@ class _Ends:
     def typed(self, positions: Samples) -> bool:
         """Whether the loader has settled everything."""
         return self.reached([self._settings.topic(typed_topic(entity)) for entity in Entity], positions)
-
-
-def _clean_up(bootstrap: str, topics: list[str], prefix: str) -> None:
-    """Leave somebody's own cluster as it was."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
-    mine = [group for group in groups if group.startswith(prefix)]
-    waiting = [*admin.delete_topics(topics).values()]
-    waiting += admin.delete_consumer_groups(mine).values() if mine else []
-    for each in waiting:
-        each.result(_GRACE)
 
 
 def _credentials() -> dict[str, str]:
