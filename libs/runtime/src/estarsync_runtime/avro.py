@@ -11,6 +11,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, cast
@@ -21,6 +22,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, InvalidRecord
 from estarsync_core.mapping.result import Document
+from estarsync_runtime.avro_reader import compile_reader
 from estarsync_runtime.avro_writer import compile_writer
 from estarsync_runtime.registry import SchemaRegistry
 from estarsync_runtime.settings import KafkaSettings
@@ -33,8 +35,8 @@ _FILE = re.compile(r"dotdigital\.(contact|product|order)\.v([0-9]+)(?:\.[0-9a-f]
 _ENTITIES = {"contact": Entity.CONTACTS, "product": Entity.PRODUCTS, "order": Entity.ORDERS}
 # What fastavro raises for bytes that are no such record; it has no class of its own for it.
 _UNREADABLE = (EOFError, ValueError, IndexError, TypeError, OverflowError, MemoryError, struct.error)
-# What the generated writer raises for a document, or a form of a value, that is not for it.
-_UNUSUAL = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+# What the generated writer and reader raise for a form of a value that is not for them.
+_UNUSUAL = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, struct.error)
 
 Schema = dict[str, Any]
 
@@ -52,6 +54,7 @@ class _Versions:
         self.newest: Any = by_header[self.own]
         self.write = compile_writer(newest) or self.write_any
         self.writers: dict[bytes, Any] = by_header
+        self.read = compile_reader(newest)
 
     def encode(self, document: Document) -> bytes:
         """A whole value: header and body."""
@@ -146,6 +149,9 @@ class AvroCodec:
                 others = any(header in each.writers for each in self._versions.values())
                 raise InvalidRecord("value", "other_schema" if others else "unknown_schema")
             writer = versions.writers[header] = self._registered(versions, header)
+        if versions.read is not None and writer is versions.newest:
+            with suppress(*_UNUSUAL):
+                return versions.read(data, length)
         body = io.BytesIO(data)
         body.seek(length)
         reader = None if writer is versions.newest else versions.newest

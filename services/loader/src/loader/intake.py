@@ -328,9 +328,7 @@ class Intake:
         if record.in_scope or state.perhaps_there:
             return True
         doubtful = state.settled is not None and state.settled.outcome is Outcome.UNSURE
-        return doubtful or (
-            record.origin is not None and self._table.state(Entity.CONTACTS, record.origin).there
-        )
+        return doubtful or (record.origin is not None and self._table.is_there(record.origin))
 
     def _offer(self, record: Pending, state: KeyState) -> None:
         """Put a record into the table, with what must come before it."""
@@ -339,7 +337,7 @@ class Intake:
             owner = self._table.owner(Entity.ORDERS, record.key) if state.perhaps_there else None
             if owner not in {None, record.email}:
                 record = replace(record, origin=owner)
-            waits = not self._table.state(Entity.CONTACTS, record.email or "").there
+            waits = not self._table.is_there(record.email or "")
         elif record.entity is Entity.CONTACTS and record.origin is None and state.waiting is not None:
             before = self._table.get(Entity.CONTACTS, record.key)
             if before is not None and before.origin is not None:

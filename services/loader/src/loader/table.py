@@ -23,7 +23,9 @@ from loader.records import Fence, Filtered, KeyState, Outcome, Pending, Person, 
 _SCHEMA = """
 PRAGMA journal_mode = MEMORY;
 PRAGMA synchronous = OFF;
-PRAGMA cache_size = -8000;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA cache_size = -32000;
+PRAGMA temp_store = MEMORY;
 CREATE TABLE pending (
     id INTEGER PRIMARY KEY,
     entity TEXT, key TEXT, sequence INTEGER, revision INTEGER, lane INTEGER,
@@ -104,6 +106,8 @@ class Table:
         self._db = sqlite3.connect(name, isolation_level=None)
         self._db.executescript(_SCHEMA)
         Path(name).unlink()
+        # Most shops' days go by without these, and looking for them would cost as much as the rest.
+        self._orders_waited = self._some_renamed = self._some_left_out = False
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -133,6 +137,12 @@ class Table:
             settled=settled,
         )
 
+    def is_there(self, email: str) -> bool:
+        """Whether Dotdigital holds a contact, as far as is known for certain."""
+        query = "SELECT there FROM settled WHERE entity = 'contacts' AND key = ?"
+        row = self._db.execute(query, (email,)).fetchone()
+        return row is not None and bool(row[0])
+
     def get(self, entity: Entity, key: str) -> Pending | None:
         """The key's waiting version."""
         query = f"SELECT {_COLUMNS} FROM pending WHERE entity = ? AND key = ?"
@@ -149,6 +159,7 @@ class Table:
         )  # fmt: skip
         self._db.execute(_PUT, values)
         if waits:
+            self._orders_waited = True
             self._db.execute("INSERT OR IGNORE INTO unsure VALUES (?)", (record.email,))
 
     def drop(self, entity: Entity, key: str) -> None:
@@ -268,11 +279,14 @@ class Table:
                 *(state.place or (None, None)),
             ),
         )
+        self._some_renamed = self._some_renamed or state.outcome is Outcome.RENAMED
+        self._some_left_out = self._some_left_out or state.outcome is Outcome.FILTERED
         if entity is Entity.CONTACTS and state.there:
             self.set_free(key)
-            self._db.execute(
-                f"INSERT OR IGNORE INTO recalls {_LEFT_OUT} AND entity = 'orders' AND email = ?", (key,)
-            )
+            if self._some_left_out:
+                self._db.execute(
+                    f"INSERT OR IGNORE INTO recalls {_LEFT_OUT} AND entity = 'orders' AND email = ?", (key,)
+                )
         elif entity is Entity.CONTACTS:
             self._doubt(key)
 
@@ -282,11 +296,13 @@ class Table:
 
     def hold(self, key: str) -> None:
         """An order waits until its contact is there."""
+        self._orders_waited = True
         self._db.execute("UPDATE pending SET waits = 1 WHERE entity = ? AND key = ?", (Entity.ORDERS, key))
 
     def set_free(self, email: str) -> None:
         """The contact is there: its orders may go."""
-        self._db.execute("UPDATE pending SET waits = 0 WHERE email = ? AND waits = 1", (email,))
+        if self._orders_waited:
+            self._db.execute("UPDATE pending SET waits = 0 WHERE email = ? AND waits = 1", (email,))
 
     def errands(self, limit: int) -> list[Pending]:
         """Records that need a call of their own, the most urgent first; no open batch holds their keys."""
@@ -305,6 +321,7 @@ class Table:
             (waits, record.entity, record.key, record.origin),
         )
         if waits:
+            self._orders_waited = True
             self._doubt(record.email or "")
 
     def people(self) -> Iterator[Person]:
@@ -359,6 +376,8 @@ class Table:
 
     def renamed_to(self, email: str) -> str:
         """The e-mail that a contact has now: its own, unless it was renamed."""
+        if not self._some_renamed:
+            return email
         query = "SELECT email FROM settled WHERE entity = ? AND key = ? AND outcome = ? AND email IS NOT NULL"
         seen = {email}
         while row := self._db.execute(query, (Entity.CONTACTS, email, Outcome.RENAMED)).fetchone():
@@ -429,6 +448,8 @@ class Table:
         return int(self._db.execute(query, (entity,)).fetchone()[0])
 
     def _doubt(self, email: str) -> None:
+        if not self._orders_waited:
+            return
         self._db.execute(
             "INSERT OR IGNORE INTO unsure SELECT ?1 WHERE EXISTS (SELECT 1 FROM pending WHERE email = ?1 AND waits = 1)",
             (email,),

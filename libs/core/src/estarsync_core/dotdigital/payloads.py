@@ -14,6 +14,7 @@ from estarsync_core.entities import ContactEmail, Entity
 from estarsync_core.keys import record_key
 
 Json = dict[str, Any]
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def contact_entry(document: Mapping[str, Any], list_id: int) -> Json:
@@ -23,10 +24,12 @@ def contact_entry(document: Mapping[str, Any], list_id: int) -> Json:
         document: a decoded `dotdigital.contact` record.
         list_id: the list that the contact belongs on.
     """
-    spoken_of = DATA_FIELDS.keys() - set(document["omitted"])
+    omitted = document["omitted"]
     entry = bare_contact_entry(document["email"], list_id)
     entry["dataFields"] = {
-        name: _json(value) for name, value in document["data_fields"].items() if name in spoken_of
+        name: _json(value)
+        for name, value in document["data_fields"].items()
+        if name in DATA_FIELDS and name not in omitted
     }
     return entry
 
@@ -66,13 +69,15 @@ def insight_record(entity: Entity, document: Mapping[str, Any], contact: str | N
 
 def _json(value: Any) -> Any:  # noqa: ANN401 - any Avro value
     """The value as JSON has it; inside a record, empty parts are left out."""
+    if type(value) in _PLAIN:  # nearly all of them, and a look at the type costs least
+        return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(value, date):
         return f"{value.isoformat()}T00:00:00Z"
     if isinstance(value, Mapping):
-        parts = {name: _json(part) for name, part in value.items()}
-        return {name: part for name, part in parts.items() if part is not None and part not in ({}, [])}
+        parts = ((name, part if type(part) in _PLAIN else _json(part)) for name, part in value.items())
+        return {name: part for name, part in parts if part is not None and part not in ({}, [])}
     if isinstance(value, list):
         return [_json(part) for part in value]
     return value
