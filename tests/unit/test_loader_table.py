@@ -3,10 +3,10 @@
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from estarsync_core.entities import Entity, Lane, Version
 from loader.records import BARE, Fence, Outcome, Pending, Settled, refused
@@ -34,7 +34,7 @@ def record(key: str, sequence: int = 1, entity: Entity = PRODUCTS, **more: objec
         partition=0,
         offset=sequence,
     )
-    return replace(made, **more)  # type: ignore[arg-type]  # whatever a test needs
+    return replace(made, **more)
 
 
 def delivered(sequence: int = 1, *, there: bool = True, outcome: Outcome = Outcome.DELIVERED) -> Settled:

@@ -1,8 +1,9 @@
 """The three things that are synced, the two lanes they travel in, and the version that orders them."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
+
+import msgspec
 
 ContactEmail = NewType("ContactEmail", str)
 """An e-mail in canonical form (see `keys.canonical_email`): the key of contacts."""
@@ -35,8 +36,7 @@ class Reason(StrEnum):
     ERASED = "erased"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
+class Version(msgspec.Struct, frozen=True, order=True, gc=False):
     """The one number that orders all versions of a key: the higher is the newer.
 
     `sequence` is given by the single poller, strictly increasing per entity. `revision` is the mapping's: a

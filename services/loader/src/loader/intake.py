@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, Message
+from msgspec.structs import replace
 
 from estarsync_core.deadletters import CONNECT_PREFIX
 from estarsync_core.dotdigital.scope import ContactScope, in_scope
@@ -209,7 +209,7 @@ class Intake:
     def _take_one(self, message: Message) -> None:
         record, reason, trouble = self._record(message)
         if trouble is None:
-            forced = any(name == FORCED for name, _ in headers_of(message))
+            forced = FORCED in dict(headers_of(message))
             self._put(record, reason, forced=forced)
         else:
             self._refuse(record, message.key(), trouble)

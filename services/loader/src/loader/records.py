@@ -1,8 +1,12 @@
-"""What the loader keeps of a key: what waits, what is in flight, what is settled."""
+"""What the loader keeps of a key: what waits, what is in flight, what is settled.
 
-from dataclasses import dataclass
+Structs, since one of each is made for every record, several times.
+"""
+
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 from estarsync_core.entities import Entity, Lane, Version
 
@@ -20,8 +24,7 @@ class Outcome(StrEnum):
     KEPT = "kept"  # a contact that the shop no longer has; only an erasure deletes one
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True, gc=False):
     """One key's latest version that is not settled yet.
 
     Attributes:
@@ -80,8 +83,7 @@ class Person(NamedTuple):
     bare: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """The last settled state of a key.
 
     Attributes:
@@ -131,8 +133,7 @@ class Filtered(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(msgspec.Struct, frozen=True, gc=False):
     """A key that an open batch holds, and the version that it holds."""
 
     key: str
@@ -141,8 +142,7 @@ class Fence:
     email: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyState:
+class KeyState(msgspec.Struct, frozen=True, gc=False):
     """All that is known of a key.
 
     Attributes:

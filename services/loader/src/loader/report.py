@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
+import msgspec
 import structlog
 
 from estarsync_core.clock import Clock
@@ -28,8 +28,7 @@ _UNSAID = Verdict(Fate.RETRY)
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(msgspec.Struct, frozen=True, gc=False):
     """One record of a batch, its verdict, and what is known of its key."""
 
     batch: Batch

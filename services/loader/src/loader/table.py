@@ -12,10 +12,11 @@ import os
 import sqlite3
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
+
+from msgspec.structs import replace
 
 from estarsync_core.entities import Entity, Lane, Version
 from loader.records import Fence, Filtered, KeyState, Outcome, Pending, Person, Settled
@@ -24,7 +25,7 @@ _SCHEMA = """
 PRAGMA journal_mode = MEMORY;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA cache_size = -32000;
+PRAGMA cache_size = -16000;
 PRAGMA temp_store = MEMORY;
 CREATE TABLE pending (
     id INTEGER PRIMARY KEY,
