@@ -1,15 +1,17 @@
 """What the mapping remembers changes nothing but time."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estarsync_core.mapping.fields import BadValue, Memory, Times
-from estarsync_core.mapping.orders import _Sold
+from estarsync_core.errors import InvalidRecord
+from estarsync_core.estar.records import OrderLine
+from estarsync_core.mapping.fields import BadValue, Memory, Notes, Times
+from estarsync_core.mapping.lines import Lines, Sold
 from estarsync_core.mapping.text import clean, is_plain
 
 NULL_DATES = frozenset({date(1900, 1, 1)})
@@ -28,10 +30,37 @@ def test_a_memory_forgets_everything_once_it_is_full() -> None:
 
 
 def test_an_item_remembers_a_few_quantities_and_gives_every_one() -> None:
-    sold = _Sold("Tee", "SKU-1", "5", Decimal("9.95"), Decimal(0))
+    sold = Sold("Tee", "SKU-1", "5", Decimal("9.95"), Decimal(0))
     assert [sold.product(qty)["qty"] for qty in range(20)] == list(range(20))
     assert sold.product(3) is sold.product(3)
     assert len(sold.products) < 20
+
+
+CENTS = st.decimals(-(10**6), 10**6, places=2)
+FINER = st.decimals(-(10**6), 10**6, places=4)
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), CENTS | FINER), min_size=1, max_size=6))
+def test_what_lines_come_to_is_exact_whether_in_cents_or_finer(bought: list[tuple[int, Decimal]]) -> None:
+    lines = [OrderLine(Quantity=str(qty), UnitPrice=f"{price:f}") for qty, price in bought]
+    _, total, _ = Lines(frozenset()).read(lines, Notes())
+    exact = sum((qty * price for qty, price in bought), Decimal(0))
+    assert total.exact() == exact
+    assert total.sent("order_subtotal") == float(exact.quantize(Decimal("0.01"), ROUND_HALF_EVEN))
+
+
+@pytest.mark.parametrize("price", ["99999999999.99", "99999999999.999"])
+def test_more_than_a_double_keeps_is_refused(price: str) -> None:
+    _, total, _ = Lines(frozenset()).read([OrderLine(Quantity="2147483647", UnitPrice=price)], Notes())
+    with pytest.raises(InvalidRecord, match="out_of_range"):
+        total.sent("order_subtotal")
+
+
+def test_long_texts_are_not_remembered() -> None:
+    memory = Memory(clean)
+    assert memory["x" * 2000] == "x" * 2000
+    assert memory["tee"] == "tee"
+    assert list(memory) == ["tee"]
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Auckland", "Pacific/Chatham", "Australia/Lord_Howe", "UTC"])

@@ -26,6 +26,8 @@ _TRUE = frozenset({"true", "1", "yes", "y"})
 _FALSE = frozenset({"false", "0", "no", "n"})
 
 _PLAIN_TIME = len("2024-01-02T03:04:05")
+_HOUR = len("2024-01-02T03")
+_WITHIN_AN_HOUR = re.compile(r":([0-5][0-9]):([0-5][0-9])")
 _YEARS = range(1900, 2101)
 
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -45,7 +47,8 @@ _URL_SAFE = "/:?#@!$&'()*+,;=~"
 class Memory(dict[Any, T]):
     """What a pure function gave for the arguments that it met: `memory[argument]`.
 
-    Quicker than `lru_cache`, which keeps them in order; this one forgets everything once it is full.
+    Quicker than `lru_cache`, which keeps them in order; this one forgets everything once it is full. What was made of
+    long texts it does not keep at all.
 
     Args:
         function: of one argument; what it raises is not remembered.
@@ -59,9 +62,12 @@ class Memory(dict[Any, T]):
 
     def __missing__(self, argument: Any) -> T:  # noqa: ANN401 - whatever the function takes
         """Ask the function."""
-        if len(self) >= self._most:
-            self.clear()
-        result = self[argument] = self._function(argument)
+        result = self._function(argument)
+        parts = argument if isinstance(argument, tuple) else (argument,)
+        if all(len(part) <= LIMIT for part in parts if isinstance(part, str | bytes)):
+            if len(self) >= self._most:
+                self.clear()
+            self[argument] = result
         return result
 
 
@@ -211,19 +217,17 @@ class Times:
     def __init__(self, zone: ZoneInfo, null_dates: frozenset[date]) -> None:
         self._zone = zone
         self._null_dates = null_dates
-        self._offsets = Memory(self._offset)
+        self._hours = Memory(self._hour)
 
     def instant(self, raw: str | None) -> datetime | None:
         """A moment, aware, UTC, in whole milliseconds; a date alone is its midnight.
 
         Codes: `not_a_time`; `out_of_range` outside the years 1900 to 2100.
         """
-        if raw is not None and len(raw) == _PLAIN_TIME and raw[10] == "T":
-            offset = self._offsets[raw[:13]]
-            if offset is not None:
-                plain = _plain_time(raw)
-                if plain is not None:
-                    return plain - offset
+        if raw is not None and len(raw) == _PLAIN_TIME:
+            hour, rest = self._hours[raw[:_HOUR]], _within_an_hour[raw[_HOUR:]]
+            if hour is not None and rest is not None:
+                return hour + rest
         local = self._local(raw)
         if local is None:
             return None
@@ -236,16 +240,17 @@ class Times:
         local = self._local(raw)
         return None if local is None else local.astimezone(self._zone).date()
 
-    def _offset(self, hour: str) -> timedelta | None:
-        """The zone's offset throughout an hour, such as `2024-01-02T03`; None where that is not simply so."""
+    def _hour(self, text: str) -> datetime | None:
+        """When an hour such as `2024-01-02T03` begins; None where it is none, or where the clocks change within it."""
+        if text[10:11] != "T":
+            return None
         try:
-            first, last = self._local(f"{hour}:00:00"), self._local(f"{hour}:59:59")
+            first, last = self._local(f"{text}:00:00"), self._local(f"{text}:59:59")
         except BadValue:
             return None
-        if first is None or last is None:
+        if first is None or last is None or first.utcoffset() != last.utcoffset():
             return None
-        offset = first.utcoffset()
-        return offset if offset == last.utcoffset() else None
+        return first.astimezone(UTC)
 
     def _local(self, raw: str | None) -> datetime | None:
         text = clean(raw)
@@ -265,13 +270,12 @@ class Times:
         return value if value.tzinfo else value.replace(tzinfo=self._zone)
 
 
-def _plain_time(text: str) -> datetime | None:
-    """A time that is whole seconds without an offset, as if it were UTC; None for any other text."""
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return None if value.tzinfo or value.microsecond else value.replace(tzinfo=UTC)
+def _part_of_hour(text: str) -> timedelta | None:
+    shape = _WITHIN_AN_HOUR.fullmatch(text)
+    return shape and timedelta(minutes=int(shape[1]), seconds=int(shape[2]))
+
+
+_within_an_hour = Memory(_part_of_hour)
 
 
 def absolute_url(raw: str | None, base: str) -> str | None:

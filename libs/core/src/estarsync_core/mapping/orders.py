@@ -4,16 +4,18 @@ The root speaks for the tree: its id, its status, its shopper, its time and its 
 discounts are gathered from all its orders, so that revenue counts once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+import re
+from collections.abc import Iterable
+from decimal import Decimal
 
 import msgspec
 
 from estarsync_core.entities import Reason
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.grouping import PLACEHOLDER
-from estarsync_core.estar.records import Address, Order, OrderLine, OrderTree
+from estarsync_core.estar.records import Order, OrderLine, OrderTree
 from estarsync_core.keys import canonical_email
+from estarsync_core.mapping.addresses import billing_address, delivery_address
 from estarsync_core.mapping.fields import (
     EXACT,
     BadValue,
@@ -24,33 +26,22 @@ from estarsync_core.mapping.fields import (
     country_reader,
     identity,
     money,
-    quantity,
     required,
 )
+from estarsync_core.mapping.lines import Lines, in_cents
 from estarsync_core.mapping.raw import decode
-from estarsync_core.mapping.result import Document, Mapped, Shared
-from estarsync_core.mapping.text import LIMIT, clean, clean_title, is_plain
+from estarsync_core.mapping.result import Mapped
+from estarsync_core.mapping.text import LIMIT, clean, is_plain
 from estarsync_core.profile import TenantProfile
 
-UNKNOWN_SKU = "unknown"
-Reader = Callable[[str | None], str | None]
-
 _ZERO = Decimal(0)
-_CENT = Decimal("0.01")
-_MAX_AMOUNT = Decimal(10) ** 13  # with two decimals, as many digits as a double keeps
-_REMEMBERED = 8192  # a shop's orders hold the same few things again and again
-_QUANTITIES = 8  # of one item, that are remembered
-_BILLING = frozenset({"billing"})
 _NO_ORDER = frozenset({"", "0"})
-_DELIVERY = frozenset({"shipping", "delivery"})
-_PARTS = ("address_1", "address_2", "city", "region", "country", "postcode")
-_COUNTRY = _PARTS.index("country")
-_BILLING_FIELDS = tuple(f"billing_{part}" for part in _PARTS)
-_DELIVERY_FIELDS = tuple(f"delivery_{part}" for part in _PARTS)
-Tidy = Callable[[str], str | None]
+# An amount that is written so has the double of its text, and no other meaning.
+_PLAIN_CENTS = re.compile(r"-?[0-9]{1,11}\.[0-9]{2}")
 
-_word = Memory(clean).__getitem__
-"""`clean` for what is one of a few words: a status, a type, a website."""
+_word = Memory(clean)
+"""`clean` for what is one of a few words: a way of delivery, a website."""
+_state = Memory(lambda text: required("order_status", identity, text))
 
 
 class OrderMapper:
@@ -68,10 +59,11 @@ class OrderMapper:
         self._sends_replacements = rules.replacements == "keep"
         self._placeholders = profile.contacts.placeholder_emails
         self._replacement_values = rules.replacement_values
-        self._country = country_reader(profile.countries)
-        self._dropped = profile.orders.dropped_line_statuses
-        self._currencies = {name: site.currency for name, site in profile.websites.items()}
-        self._default = profile.default_website
+        self._country = country_reader(profile.countries) if profile.countries else None
+        self._lines = Lines(profile.orders.dropped_line_statuses).read
+        currencies = {name: site.currency for name, site in profile.websites.items()}
+        default = profile.default_website
+        self._currencies = Memory(lambda website: currencies.get(clean(website) or default))
         self._decoder = msgspec.json.Decoder(OrderTree)
 
     def map(self, key: str, value: bytes) -> Mapped:
@@ -87,42 +79,47 @@ class OrderMapper:
                 can't do without: status, e-mail, time, currency, and every amount that makes the total.
         """
         tree = decode(self._decoder, value)
-        if not tree.orders:
+        orders = tree.orders
+        if not orders:
             raise InvalidRecord("orders", "missing")
-        root = tree.orders[0]
-        if required("id", identity, root.ID) != key:
+        root = orders[0]
+        plainly_equal = root.ID.strip() == key and len(key) <= LIMIT // 2
+        if not plainly_equal and required("id", identity, root.ID) != key:
             raise InvalidRecord("id", "key_mismatch")
-        notes = Notes()
         status = self._status(root)
-        if status not in self._statuses or self._left_out(root):
+        if status not in self._statuses or (root.ReplacementOf is not None and self._left_out(root)):
             return Mapped(None, Reason.REMOVED)
-        if len(tree.orders) > 1:
-            tree = OrderTree([order for order in tree.orders if not self._left_out(order)])
-        products, subtotal, whole = self._lines(tree, notes)
-        freight, freight_cents = _sum("delivery_total", [order.FreightTotal for order in tree.orders])
-        discount, discount_cents = _sum("discount_amount", [order.DiscountTotal for order in tree.orders])
+        notes = Notes()
+        if len(orders) == 1:
+            products, subtotal, whole = self._lines(root.Items or (), notes)
+            freight, freight_sent = _freight[root.FreightTotal]
+            discount, discount_sent = _discount[root.DiscountTotal]
+        else:
+            orders = [order for order in orders if not self._left_out(order)]
+            products, subtotal, whole = self._lines(_all_lines(orders), notes)
+            freight, freight_sent = _sum("delivery_total", [order.FreightTotal for order in orders])
+            discount, discount_sent = _sum("discount_amount", [order.DiscountTotal for order in orders])
         if not products[0]["qty"]:  # then none has one
-            discount, discount_cents = _ZERO, 0.0
-        total = None
-        if whole and len(tree.orders) == 1:
-            total = notes.optional("order_total", amount, root.Total)
+            discount, discount_sent = _ZERO, 0.0
+        total = _own_total(root.Total, notes) if whole and len(orders) == 1 else None
         if total is None:
-            total = EXACT.subtract(EXACT.add(subtotal, freight), discount)
+            exact = EXACT.subtract(EXACT.add(subtotal.exact(), freight), discount)
+            total = in_cents("order_total", exact)
         addresses = root.Addresses or ()
         tidy = str.strip if is_plain(value) else clean
         document = {
             "id": key,
             "email": self._email(root),
-            "order_total": _cents("order_total", total),
-            "order_subtotal": _cents("order_subtotal", subtotal),
-            "discount_amount": discount_cents,
-            "delivery_total": freight_cents,
+            "order_total": total,
+            "order_subtotal": subtotal.sent("order_subtotal"),
+            "discount_amount": discount_sent,
+            "delivery_total": freight_sent,
             "currency": self._currency(root),
             "purchase_date": required("purchase_date", self._times.instant, root.OrderDate),
             "order_status": status,
-            "delivery_method": notes.text("delivery_method", root.DeliveryMethod),
-            "billing_address": _address(addresses, _BILLING, _BILLING_FIELDS, tidy, self._country, notes),
-            "delivery_address": _address(addresses, _DELIVERY, _DELIVERY_FIELDS, tidy, self._country, notes),
+            "delivery_method": notes.fit("delivery_method", _word[root.DeliveryMethod]),
+            "billing_address": billing_address(addresses, tidy, self._country, notes),
+            "delivery_address": delivery_address(addresses, tidy, self._country, notes),
             "products": products,
         }
         return Mapped(document, None, tuple(notes))
@@ -132,7 +129,7 @@ class OrderMapper:
         if self._status_names and clean(text) is None:
             number = clean(order.OrderStatus)
             text = self._status_names.get(number, number) if number else None
-        return required("order_status", identity, text)
+        return _state[text]
 
     def _email(self, order: Order) -> str:
         email = canonical_email(order.Email)
@@ -149,154 +146,27 @@ class OrderMapper:
             return original in self._replacement_values
         return original not in _NO_ORDER
 
-    def _lines(self, tree: OrderTree, notes: Notes) -> tuple[list[Document], Decimal, bool]:
-        """The products, what they come to, and whether every line is among them.
-
-        A line without a barcode keeps its place and its amount, since the shopper paid for it, under a sku that
-        no catalogue holds.
-        """
-        kept: list[Document] = []
-        left: list[Document] = []
-        subtotal, whole = _ZERO, True
-        dropped, fma = self._dropped, EXACT.fma
-        for index, line in enumerate(_all_lines(tree)):
-            try:
-                qty = quantity(line.Quantity)
-                sold = _sold[line.Title, line.Barcode, line.ProductID, line.UnitPrice, line.UnitDiscount]
-            except BadValue:
-                raise _bad_line(index, line) from None
-            if qty is None or sold is None:
-                raise _bad_line(index, line)
-            if sold.problems:
-                notes += sold.problems
-            if _word(line.StatusCode) in dropped:
-                whole = False
-                left.append(sold.product(0))
-            elif not qty:
-                left.append(sold.product(0))
-            else:
-                kept.append(sold.products.get(qty) or sold.product(qty))
-                subtotal = fma(qty, sold.net, subtotal)
-        if not kept and not left:
-            raise InvalidRecord("lines", "missing")
-        return kept or left, subtotal, whole
-
     def _currency(self, order: Order) -> str:
-        currency = self._currencies.get(_word(order.Website) or self._default)
+        currency = self._currencies[order.Website]
         if currency is None:
             raise InvalidRecord("currency", "unknown_website")
         return currency
 
 
-class _Sold:
-    """What lines of one item at one price have in common, whatever their quantity.
-
-    Attributes:
-        net: the unit price less the unit's discount, exact.
-        problems: what is to be noted of such a line.
-        products: the lines of an order document, by quantity.
-    """
-
-    __slots__ = ("_name", "_price", "_product_id", "_sku", "net", "problems", "products")
-
-    def __init__(
-        self,
-        title: str | None,
-        barcode: str | None,
-        product_id: str | None,
-        price: Decimal,
-        discount: Decimal,
-    ) -> None:
-        notes = Notes()
-        if not (barcode or "").strip():
-            notes.append(("lines[].sku", "missing"))
-        self._sku = notes.optional("lines[].sku", identity, barcode) or UNKNOWN_SKU
-        self._name = notes.fit("lines[].name", clean_title(title) or self._sku)
-        self._product_id = notes.optional("lines[].product_id", identity, product_id)
-        self._price = float(price)
-        self.net = EXACT.subtract(price, discount)
-        self.problems = tuple(notes)
-        self.products: dict[int, Shared] = {}
-
-    def product(self, qty: int) -> Shared:
-        """The line with this quantity."""
-        product = self.products.get(qty)
-        if product is None:
-            product = Shared(
-                name=self._name, sku=self._sku, price=self._price, qty=qty, product_id=self._product_id
-            )
-            if len(self.products) < _QUANTITIES:
-                self.products[qty] = product
-        return product
+def _all_lines(orders: Iterable[Order]) -> list[OrderLine]:
+    return [line for order in orders for line in order.Items or ()]
 
 
-def _sell(texts: tuple[str | None, str | None, str | None, str | None, str | None]) -> _Sold | None:
-    title, barcode, product_id, price, discount = texts
-    exact = money(price)
-    off = money(discount) or _ZERO
-    return None if exact is None else _Sold(title, barcode, product_id, exact, off)
-
-
-_sold = Memory(_sell, _REMEMBERED)
-
-
-def _all_lines(tree: OrderTree) -> Iterable[OrderLine]:
-    if len(tree.orders) == 1:
-        return tree.orders[0].Items or ()
-    return [line for order in tree.orders for line in order.Items or ()]
-
-
-def _bad_line(index: int, line: OrderLine) -> InvalidRecord:
-    """What is wrong with a line: the first bad value, else the first that is missing."""
-    field = "quantity"
-    try:
-        qty = quantity(line.Quantity)
-        field = "unit_price"
-        price = money(line.UnitPrice)
-        field = "unit_discount"
-        money(line.UnitDiscount)
-    except BadValue as bad:
-        return InvalidRecord(f"lines[{index}].{field}", bad.code)
-    missing = "quantity" if qty is None else "unit_price"
-    assert qty is None or price is None  # noqa: S101 - nothing else is wrong with a line
-    return InvalidRecord(f"lines[{index}].{missing}", "missing")
-
-
-def _address(
-    addresses: Iterable[Address],
-    kinds: frozenset[str],
-    fields: Sequence[str],
-    tidy: Tidy,
-    country: Reader,
-    notes: Notes,
-) -> Document | None:
-    """The first address of these kinds that says anything, under these names."""
-    for address in addresses:
-        if (_word(address.Type) or "").lower() not in kinds:
-            continue
-        lines = (
-            address.Street,
-            address.Suburb,
-            address.City,
-            address.State,
-            address.Country,
-            address.Postcode,
-        )
-        texts = [tidy(line) or None if line else None for line in lines]
-        if country is not clean:
-            texts[_COUNTRY] = country(address.Country)
-        written = "".join([text for text in texts if text])
-        if len(written) > LIMIT // 2:
-            texts = [notes.fit(field, text) for field, text in zip(fields, texts, strict=True)]
-        if written:
-            return dict(zip(fields, texts, strict=True))
-    return None
+def _own_total(text: str | None, notes: Notes) -> float | None:
+    """The shop's own total as it is sent; None where it can't be used."""
+    if text is not None and _PLAIN_CENTS.fullmatch(text):
+        return float(text) + 0.0  # -0.00 is 0.00
+    total = notes.optional("order_total", amount, text)
+    return None if total is None else in_cents("order_total", total)
 
 
 def _sum(field: str, amounts: list[str | None]) -> tuple[Decimal, float]:
     """What the amounts come to, exact and as it is sent."""
-    if len(amounts) == 1:
-        return _single[field, amounts[0]]
     total = _ZERO
     try:
         for text in amounts:
@@ -305,24 +175,8 @@ def _sum(field: str, amounts: list[str | None]) -> tuple[Decimal, float]:
                 total = EXACT.add(total, value)
     except BadValue as bad:
         raise InvalidRecord(field, bad.code) from bad
-    return total, _cents(field, total)
+    return total, in_cents(field, total)
 
 
-def _one(field_and_text: tuple[str, str | None]) -> tuple[Decimal, float]:
-    field, text = field_and_text
-    try:
-        value = amount(text) or _ZERO
-    except BadValue as bad:
-        raise InvalidRecord(field, bad.code) from bad
-    return value, _cents(field, value)
-
-
-_single = Memory(_one)
-
-
-def _cents(field: str, value: Decimal) -> float:
-    if not value.same_quantum(_CENT):
-        value = value.quantize(_CENT, ROUND_HALF_EVEN, EXACT)
-    if abs(value) >= _MAX_AMOUNT:
-        raise InvalidRecord(field, "out_of_range")
-    return float(value) + 0.0  # an amount of -0.00 is 0.00
+_freight = Memory(lambda text: _sum("delivery_total", [text]))
+_discount = Memory(lambda text: _sum("discount_amount", [text]))
