@@ -22,7 +22,7 @@ def test_a_mapping_fix_is_replayed(installation):
     assert (planned["changed"], planned["created"]) == (count, 0)
     assert planned["samples"][0]["changes"]["currency"] == {"is": "EUR", "would be": "GBP"}
 
-    code, out, err = installation.command(*words, "--force", "--yes")
+    code, out, err = installation.command(*words, "--yes")
     assert code == 0, out + err + installation.logs()
     installation.wait_until(
         "the account holds what the fix makes",

@@ -31,6 +31,7 @@ from estarsync_core.control import (
     encode,
     progress_key,
     release_key,
+    request_key,
     stop_key,
 )
 from estarsync_core.deadletters import Origin, dead_letter_headers
@@ -195,6 +196,18 @@ def test_what_a_topic_has_lost_is_not_replayed_in_silence(settings, command, kaf
     code, _, err = command("resync", "--entity", "orders", "--from", "raw", "--all", "--yes")
     assert code == 2
     assert "estarsync backfill --entity orders --all" in err
+
+
+def test_a_resync_that_would_count_as_older_is_refused(settings, command):
+    tomorrow = CLOCK.now() + timedelta(days=1)
+    asked = Resync("r-ahead", Entity.ORDERS, "raw", tomorrow)
+    write_words(settings, {request_key(asked): encode(asked)})
+    code, _, err = command("resync", "--entity", "orders", "--from", "raw", "--all", "--yes")
+    assert code == 2
+    assert "r-ahead" in err
+    assert "clock" in err
+    code, _, err = command("resync", "--entity", "products", "--from", "raw", "--all", "--yes", "--no-wait")
+    assert code == 0, err
 
 
 def test_a_stopped_lane_is_shown_and_released(settings, command):

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from estarsync_core.control import Progress, Resync, encode, request_key
 from estarsync_core.entities import Entity, Lane, Version
 from estarsync_core.headers import FORCED, EventHeaders, version_of
+from estarsync_core.mapping import MAPPING_REVISION
 from estarsync_core.progress import overall
 from estarsync_core.topics import raw_topic, typed_topic
 from estarsync_runtime.clock import SystemClock
@@ -37,6 +38,7 @@ from estarsync_runtime.lifecycle import StopSignal
 from estarsync_runtime.metrics import Metrics
 from sandbox.kafka import Broker
 from transformer.app import build, raw_topics
+from transformer.rewind import revision_of
 from transformer.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("topics")]
@@ -162,6 +164,10 @@ def test_everything_is_mapped_again_in_order_and_live_events_come_after_it(setti
     assert sequences(seven) == [8, 41, 42, 8, 41, 42, 100]
     first, second = seven[2], seven[5]
     assert first.value() == second.value()  # the same record, mapping and schema: the same bytes
+    versions = [version_of(headers_of(message))[0] for message in (first, second)]
+    assert versions[0].revision == MAPPING_REVISION
+    assert versions[1] == Version(42, revision_of(request))
+    assert versions[1] > versions[0]  # whatever the profile says now is newer than what it said then
     assert all(FORCED not in dict(headers_of(message)) for message in messages)
     progress = come(settings, request)
     assert progress is not None

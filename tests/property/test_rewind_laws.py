@@ -1,14 +1,16 @@
 """Whatever is asked, stopped or rolled back: a rewind writes each record once more, and never leaves an older version last."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from estarsync_core.control import Resync
 from estarsync_core.entities import Entity
+from estarsync_core.mapping import MAPPING_REVISION
 from estarsync_runtime.testing import FakeClock
-from transformer.rewind import Fate, Rewind
+from transformer.rewind import Fate, Rewind, revision_of
 
 PLACE = ("estar.orders.v1", 0)
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
@@ -122,3 +124,15 @@ def test_one_that_is_stopped_leaves_the_newest_last_and_says_where_it_goes_on(
 
 def request(keys: tuple[str, ...] | None) -> Resync:
     return Resync("r", Entity.ORDERS, "raw", datetime(2024, 1, 1, tzinfo=UTC), keys)
+
+
+@given(
+    st.datetimes(datetime(2024, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - that is its zone
+    st.integers(1, 10**12),
+)
+def test_what_a_later_resync_writes_is_newer_than_what_an_earlier_one_wrote(
+    asked: datetime, milliseconds: int
+) -> None:
+    first = msgspec.structs.replace(request(None), at=asked)
+    later = msgspec.structs.replace(first, at=asked + timedelta(milliseconds=milliseconds))
+    assert MAPPING_REVISION < revision_of(first) < revision_of(later)

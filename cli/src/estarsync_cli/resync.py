@@ -14,13 +14,14 @@ from estarsync_cli.moments import Since, Until, duration
 from estarsync_cli.output import Json, console, masked, notice, print_json
 from estarsync_cli.preview import Preview, Settings, preview
 from estarsync_cli.requests import submit
-from estarsync_core.control import Resync
+from estarsync_core.control import Resync, Words
 from estarsync_core.dotdigital.compare import value_at
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, InvalidRecord
 from estarsync_core.keys import canonical_email
 from estarsync_core.topics import raw_topic, typed_topic
 from estarsync_runtime.clock import SystemClock
+from estarsync_runtime.kafka.control import read_words
 from estarsync_runtime.kafka.extent import Extents
 from estarsync_runtime.reconcile import Difference
 from estarsync_runtime.settings import KafkaSettings, load
@@ -45,7 +46,7 @@ def resync(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that the topic holds.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Send also what Dotdigital is known to hold in this very version.")
+        bool, typer.Option("--force", help="Send also what Dotdigital is known to hold already.")
     ] = False,
     dry_run: Annotated[
         bool,
@@ -72,6 +73,8 @@ def resync(
     request = Resync(new_id(f"resync-{entity}", now), entity, source, now, keys, since, until, force)
     settings = load(KafkaSettings)
     topic = raw_topic(entity) if source == "raw" else typed_topic(entity)
+    if source == "raw":
+        _refuse_a_late_clock(read_words(settings), request)
     with closing(Extents(settings, [topic])) as extents:
         _refuse_what_is_lost(topic, extents.lost_until(topic, now), request)
         records = extents.records(topic, since, until)
@@ -123,6 +126,17 @@ def _refuse_what_is_lost(topic: str, lost: datetime | None, request: Resync) -> 
     raise ConfigurationError([problem])
 
 
+def _refuse_a_late_clock(words: Words, request: Resync) -> None:
+    """What is mapped again counts as newer by the time at which that was asked for."""
+    for each in words.all("resync/", Resync).values():
+        if (each.source, each.entity) == ("raw", request.entity) and each.at >= request.at:
+            problem = (
+                f"{each.id} was asked for at {each.at.isoformat(timespec='seconds')}, which is later than now by this"
+                " machine's clock: what this resync maps would count as older. Set the clock and ask again"
+            )
+            raise ConfigurationError([problem])
+
+
 def _plan(request: Resync, records: int) -> list[str]:
     many = f"{len(request.keys):,} keys" if request.keys is not None else f"up to {records:,} records"
     if request.source == "typed":
@@ -139,6 +153,9 @@ def _plan(request: Resync, records: int) -> list[str]:
     waits = f"{duration(records / fast)} to {duration(records / slow)}"
     return [
         f"The transformer will read {many} of {request.entity} again and map them by its present profile.",
+        "All of them are sent."
+        if request.force
+        else "What comes out as Dotdigital is known to hold it is not sent; --force sends that as well.",
         f"Meanwhile its live events of {request.entity} wait: about {waits} with one transformer.",
     ]
 

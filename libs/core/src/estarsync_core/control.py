@@ -67,11 +67,12 @@ class Resync(msgspec.Struct, frozen=True, omit_defaults=True):
         id: of this request.
         entity: whose records.
         source: `raw`: through the mapping again; `typed`: the payloads as they are.
-        at: when it was asked for; later records are none of its business.
+        at: when it was asked for; later records are none of its business. What is mapped again for it has this time,
+            in milliseconds, as its revision, so that it is newer than what it replaces.
         keys: only these; None for all.
         since: published at or after.
         until: published before.
-        force: from raw, send also what Dotdigital is known to hold in this very version; from typed that is always so.
+        force: from raw, send also what Dotdigital is known to hold already; from typed that is always so.
         cancelled: a person has stopped it; false again, it goes on from where it was.
     """
 

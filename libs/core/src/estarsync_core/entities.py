@@ -39,8 +39,8 @@ class Reason(StrEnum):
 class Version(msgspec.Struct, frozen=True, order=True, gc=False):
     """The one number that orders all versions of a key: the higher is the newer.
 
-    `sequence` is given by the single poller, strictly increasing per entity. `revision` is the mapping's: a
-    record mapped again by a newer mapping is newer than what it replaces.
+    `sequence` is given by the single poller, strictly increasing per entity. `revision` is the mapping's, or for a
+    record that was mapped again that resync's: it is newer than what it replaces.
     """
 
     sequence: int

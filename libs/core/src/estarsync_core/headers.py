@@ -6,10 +6,10 @@
 | `ce_id` | raw, typed | `<entity>/<sequence>`, typed with `/<revision>` |
 | `content-type` | raw, typed | `application/json`, `application/avro` |
 | `ce_sequence` | raw, typed | the poller's number, decimal |
-| `ce_revision` | typed | the mapping revision, decimal |
+| `ce_revision` | typed | the mapping revision, decimal; of what a resync has mapped again, the time at which that was asked for |
 | `ce_lane` | raw, typed | `live` or `bulk` |
 | `ce_reason` | tombstones | `removed`, `renamed` or `erased` |
-| `ce_forced` | typed | the id of a resync that delivers it even where this very version was delivered |
+| `ce_forced` | typed | the id of a resync that delivers it even where Dotdigital is known to hold it |
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,6 @@ from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord
 
 _TYPE_PREFIX = "com.estarsync"
-LANE = "ce_lane"
 FORCED = "ce_forced"
 RawHeaders = list[tuple[str, bytes]]
 

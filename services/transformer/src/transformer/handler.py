@@ -12,7 +12,7 @@ from estarsync_core.mapping.mapper import Mapper
 from estarsync_core.mapping.result import Document, Mapped
 from estarsync_core.topics import dlq_topic, raw_topic, typed_topic
 from estarsync_runtime.avro import AvroCodec
-from transformer.heading import Headings
+from transformer.heading import Again, Headings
 
 SERVICE = "transformer"
 PAYLOAD = "payload"
@@ -23,7 +23,7 @@ Headers = Iterable[tuple[str, bytes | None]]
 
 
 class RawEvent(msgspec.Struct, frozen=True, gc=False):
-    """A record of a raw topic, and where it stood."""
+    """A record of a raw topic, and where it stood; `again` where it is transformed once more."""
 
     topic: str
     partition: int
@@ -31,6 +31,7 @@ class RawEvent(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    again: Again | None = None
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +87,7 @@ class Handler:
         """The record to write for a raw event; whatever is wrong with it becomes a dead letter."""
         route = self._routes[event.topic]
         try:
-            return _transform(route, event.key, event.value, event.headers)
+            return _transform(route, event.key, event.value, event.headers, event.again)
         except InvalidRecord as invalid:
             origin = Origin(
                 event.topic, event.partition, event.offset, SERVICE, self._instance, "map", __name__
@@ -103,8 +104,10 @@ class Handler:
             )
 
 
-def _transform(route: _Route, key: bytes | None, value: bytes | None, headers: Headers) -> Output:
-    sequence, form = route.headings.read(headers)
+def _transform(
+    route: _Route, key: bytes | None, value: bytes | None, headers: Headers, again: Again | None
+) -> Output:
+    sequence, form = route.headings.read(headers, again)
     if value is None:
         if form.reason is None:
             raise InvalidRecord("headers", "no_reason")

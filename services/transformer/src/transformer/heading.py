@@ -6,9 +6,11 @@ All but the sequence is the same for every event of a page, so it is read and wr
 from collections.abc import Iterable
 from datetime import datetime
 
+import msgspec
+
 from estarsync_core.entities import Entity, Lane, Reason, Version
 from estarsync_core.errors import InvalidRecord
-from estarsync_core.headers import EventHeaders, RawHeaders
+from estarsync_core.headers import FORCED, EventHeaders, RawHeaders
 from estarsync_core.mapping import MAPPING_REVISION
 from estarsync_core.mapping.fields import Memory
 
@@ -17,26 +19,48 @@ _PLAIN_DIGITS = 18  # a number that is written so has no other form
 _ID, _SEQUENCE = "ce_id", "ce_sequence"
 
 
+class Again(msgspec.Struct, frozen=True):
+    """What is different in the headers of a record that is transformed again; it travels in the bulk lane.
+
+    Attributes:
+        revision: in place of the mapping's own, and higher: so it is newer than what it replaces.
+        forced: the resync that delivers it even where it changes nothing, if one does.
+    """
+
+    revision: int
+    forced: str | None = None
+
+
 class Form:
     """The headers of all typed records that differ in their sequence only."""
 
     def __init__(
-        self, entity: Entity, lane: Lane, source: str, time: datetime, reason: Reason | None
+        self,
+        entity: Entity,
+        lane: Lane,
+        source: str,
+        time: datetime,
+        reason: Reason | None,
+        again: Again | None,
     ) -> None:
-        self.facts = entity, lane, source, time
+        self._facts = entity, lane, source, time
+        self._again = again
         self.reason = reason
-        version = Version(0, MAPPING_REVISION)
+        revision = MAPPING_REVISION if again is None else again.revision
+        version = Version(0, revision)
         self._pairs = EventHeaders(entity, version, lane, source, time, typed=True, reason=reason).encode()
+        if again is not None and again.forced is not None:
+            self._pairs.append((FORCED, again.forced.encode()))
         names = [name for name, _ in self._pairs]
         self._id_at, self._sequence_at = names.index(_ID), names.index(_SEQUENCE)
-        self._id = f"{entity}/".encode(), f"/{MAPPING_REVISION}".encode()
+        self._id = f"{entity}/".encode(), f"/{revision}".encode()
         self._others: dict[Reason | None, Form] = {reason: self}
 
     def with_reason(self, reason: Reason | None) -> "Form":
         """The same facts with another reason."""
         other = self._others.get(reason)
         if other is None:
-            other = self._others[reason] = Form(*self.facts, reason)
+            other = self._others[reason] = Form(*self._facts, reason, self._again)
         return other
 
     def with_sequence(self, sequence: bytes) -> RawHeaders:
@@ -55,8 +79,14 @@ class Headings:
         self._entity = entity
         self._forms = Memory(self._form, _REMEMBERED)
 
-    def read(self, headers: Iterable[tuple[str, bytes | None]]) -> tuple[bytes, Form]:
+    def read(
+        self, headers: Iterable[tuple[str, bytes | None]], again: Again | None = None
+    ) -> tuple[bytes, Form]:
         """An event's sequence as it is written, and the form of what it becomes, with the event's own reason.
+
+        Args:
+            headers: the raw event's.
+            again: where it is transformed again.
 
         Raises:
             InvalidRecord: field `headers`, code `unreadable`, where one that is needed is missing or can't be read.
@@ -65,7 +95,7 @@ class Headings:
         sequence = get(_SEQUENCE)
         if not sequence:
             raise InvalidRecord("headers", "unreadable")
-        form = self._forms[get("ce_lane"), get("ce_source"), get("ce_time"), get("ce_reason")]
+        form = self._forms[again, get("ce_lane"), get("ce_source"), get("ce_time"), get("ce_reason")]
         if not sequence.isdigit() or sequence.startswith(b"0") or len(sequence) > _PLAIN_DIGITS:
             try:
                 sequence = b"%d" % int(sequence)
@@ -73,15 +103,17 @@ class Headings:
                 raise InvalidRecord("headers", "unreadable") from None
         return sequence, form
 
-    def _form(self, texts: tuple[bytes | None, bytes | None, bytes | None, bytes | None]) -> Form:
-        lane, source, time, reason = texts
+    def _form(
+        self, facts: tuple[Again | None, bytes | None, bytes | None, bytes | None, bytes | None]
+    ) -> Form:
+        again, lane, source, time, reason = facts
         if lane is None or source is None or time is None:
             raise InvalidRecord("headers", "unreadable")
         try:
-            facts = Lane(lane.decode()), source.decode(), datetime.fromisoformat(time.decode())
+            way, shop, moment = Lane(lane.decode()), source.decode(), datetime.fromisoformat(time.decode())
             why = None if reason is None else Reason(reason.decode())
         except ValueError:
             raise InvalidRecord("headers", "unreadable") from None
-        if facts[2].tzinfo is None:
+        if moment.tzinfo is None:
             raise InvalidRecord("headers", "unreadable")
-        return Form(self._entity, *facts, why)
+        return Form(self._entity, way if again is None else Lane.BULK, shop, moment, why, again)

@@ -178,16 +178,19 @@ class Loop:
                     finished[place] = again.live
                 if is_record and fate is not Fate.PASS:
                     records += 1
-                    headers = headers_of(message)
-                    if again is not None and fate is Fate.AGAIN:
-                        headers = again.before(headers)
+                    changed = None if again is None or fate is Fate.LIVE else again.again
                     output = handle(
-                        RawEvent(topic, partition, offset, message.key(), message.value(), headers)
+                        RawEvent(
+                            topic,
+                            partition,
+                            offset,
+                            message.key(),
+                            message.value(),
+                            headers_of(message),
+                            changed,
+                        )
                     )
-                    written = output.headers
-                    if again is not None and fate is Fate.AGAIN:
-                        written = again.after(written)
-                    produce(output.topic, output.key, output.value, written)
+                    produce(output.topic, output.key, output.value, output.headers)
                     if output.outcome == DEAD_LETTER:
                         flood.dead(records, topic, output.code)
                     tally.add(topic, output)

@@ -9,7 +9,6 @@ request ends earlier (`until`), the keys of everything after that are gathered f
 stopped half-way still brings the newest versions of the keys that it has met.
 """
 
-from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Literal
 
@@ -20,14 +19,21 @@ from estarsync_core.control import (
     Progress,
     Resync,
 )
-from estarsync_core.entities import Lane
-from estarsync_core.headers import FORCED, LANE, RawHeaders
+from estarsync_core.mapping import MAPPING_REVISION
+from transformer.heading import Again
 
 Place = tuple[str, int]
 State = Literal["running", "done", "cancelled", "refused"]
 
 _BITS = 2**23
-_BULK = Lane.BULK.value.encode()
+
+
+def revision_of(request: Resync) -> int:
+    """The revision of what is mapped again because of a request: higher than the mapping's and any earlier request's.
+
+    So what a changed mapping or profile makes of a record is newer than what it made before, and nobody has to count.
+    """
+    return max(MAPPING_REVISION, int(request.at.timestamp() * 1000))
 
 
 class Fate(Enum):
@@ -77,6 +83,7 @@ class Rewind:
 
     Attributes:
         reached_live: reading has come there.
+        again: what is different in the headers of what it writes.
     """
 
     def __init__(self, request: Resync, place: Place, start: int, position: int, end: int, live: int) -> None:
@@ -84,6 +91,7 @@ class Rewind:
         self.place = place
         self.live = live
         self.reached_live = False
+        self.again = Again(revision_of(request), request.id if request.force else None)
         self._start = start
         self._end = end
         self._position = self._seen = position
@@ -160,14 +168,6 @@ class Rewind:
     def roll_back(self) -> None:
         """What was seen is not written, and will be read again."""
         self._seen = self._position
-
-    def before(self, headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
-        """A raw record's headers with the bulk lane in them, in which what is read again travels."""
-        return [(name, _BULK if name == LANE else value) for name, value in headers]
-
-    def after(self, headers: RawHeaders) -> RawHeaders:
-        """The headers of what it became, marked where it is to be delivered even in a version that was."""
-        return [*headers, (FORCED, self.request.id.encode())] if self.request.force else headers
 
     def progress(self, clock: Clock, state: State, reason: str | None = None) -> Progress:
         """How far it has come, as of what was seen."""
