@@ -121,6 +121,13 @@ OVERVIEW = Dashboard(
             1,
         ),
         one(
+            "Canary",
+            "How long the last canary's slowest record took to Dotdigital. Nothing: none has arrived yet.",
+            "s",
+            'max(estarsync_canary_hop_seconds{hop="end_to_end"})',
+            300,
+        ),
+        one(
             "Quota left",
             "The least share of calls that is left in this minute, over the tiers. Low is normal in a first load.",
             "percentunit",
@@ -393,13 +400,18 @@ LOADER = Dashboard(
 )
 RECONCILE = Dashboard(
     "estarsync-reconcile",
-    "estarsync: reconcile",
+    "estarsync: reconcile and canary",
     (
         one("Last run", "When Dotdigital was last read back as a whole.", "dateTimeFromNow", "1000 * min(estarsync_reconcile_done_seconds)"),
         one("In agreement", "Share of records on which both sides agree.", "percentunit", 'sum(estarsync_reconcile_records{result="agree"}) / sum(estarsync_reconcile_records)'),
         one("Missing", "Records that were sent and are not there.", "short", 'sum(estarsync_reconcile_records{result="missing"})', 1),
         one("Different", "Records that hold something else than what was sent.", "short", 'sum(estarsync_reconcile_records{result="different"})', 1),
         lines("Records", "As each run found them.", "short", ("{{entity}} {{result}}", "sum by (entity, result) (estarsync_reconcile_records)")),
+        one("Last canary", "1 where the last canary arrived as it was to.", "short", "min(estarsync_canary_success)"),
+        one("Canary was over", "When the last canary was over.", "dateTimeFromNow", "1000 * max(estarsync_canary_done_seconds)"),
+        lines("Canary, end to end", "From the word to what Dotdigital shows.", "s", ("{{entity}}", 'max by (entity) (estarsync_canary_hop_seconds{hop="end_to_end"})')),
+        lines("Canary, by hop", "The slowest record at each hop.", "s", ("{{hop}}", 'max by (hop) (estarsync_canary_hop_seconds{hop!="end_to_end"})')),
+        lines("Canary, taken away", "Until product and order are gone again.", "s", ("removal", "max(estarsync_canary_removal_seconds)")),
         lines("Not in agreement", "Only those on which the sides differ.", "short", ("{{entity}} {{result}}", 'sum by (entity, result) (estarsync_reconcile_records{result!="agree"})')),
     ),
 )  # fmt: skip

@@ -246,6 +246,7 @@ class Rig:
                 self.clock,
                 self.metrics,
                 self._new_id,
+                self.people.words.blocked,
             ),
             self.client,
             self.calls,
@@ -255,7 +256,9 @@ class Rig:
             self._new_id,
         )
         for entity, key, state in settled_states(self._rows(DELIVERED)):
-            assert state is not None
+            if state is None:
+                self.table.forget(entity, key)
+                continue
             self.table.settle(entity, key, state)
         self.engine.adopt(*open_batches(self._rows(IMPORTS), self.folder, self.chunk))
         blocked = self.people.words.blocked
@@ -437,6 +440,12 @@ class Rig:
 
     def reconciled(self) -> dict[Entity, Comparison]:
         """What `estarsync reconcile` finds."""
+        return self.reconciled_and_cure()[0]
+
+    def reconciled_and_cure(
+        self, without: Sequence[tuple[Entity, str]] = ()
+    ) -> tuple[dict[Entity, Comparison], dict[Entity, list[tuple[str, str]]]]:
+        """The same, with what is to be sent again, and some records left out."""
         records = {self.settings.topic(DELIVERED): self.written(DELIVERED)}
 
         def read(_: object, topics: Sequence[str]) -> Iterator[Message]:
@@ -447,8 +456,11 @@ class Rig:
 
         account = existing(self.client, self.settings)
         scope = self.settings.contact_scope
-        with closing(Reconciler(self.settings, self.client, account, scope, read)) as reconciler:
-            return {entity: reconciler.compare(entity) for entity in Entity}
+        with closing(
+            Reconciler(self.settings, self.client, account, scope, read, without=without)
+        ) as reconciler:
+            found = {entity: reconciler.compare(entity) for entity in Entity}
+            return found, {entity: list(reconciler.differing(entity)) for entity in Entity}
 
     def _rows(self, topic: str) -> Iterator[tuple[bytes, bytes | None]]:
         return ((each.key or b"", each.value) for each in self.written(topic))
@@ -458,11 +470,9 @@ class Rig:
         return [msgspec.json.decode(each.value or b"") for each in self.written(IMPORTS)]
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """The last settled state of each key, as written."""
-        return {
-            (each.key or b"").decode(): msgspec.json.decode(each.value or b"")
-            for each in self.written(DELIVERED)
-        }
+        """The last settled state of each key, as written; what was taken back is not there."""
+        rows = {(each.key or b"").decode(): each.value for each in self.written(DELIVERED)}
+        return {key: msgspec.json.decode(value) for key, value in rows.items() if value is not None}
 
     def attempts(self, entity: Entity, key: str) -> list[tuple[str, str]]:
         """Outcome and code of every attempt to deliver a key."""

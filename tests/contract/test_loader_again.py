@@ -58,6 +58,22 @@ def test_a_resync_of_some_keys_sends_only_those(rig):
     assert progress(rig, "r1").done == 2
 
 
+@pytest.mark.parametrize("customers", [0, 2])
+def test_a_contact_that_only_orders_know_is_sent_again_by_its_key(rig, customers):
+    for number in range(customers):
+        rig.contact(f"customer{number}@shop.example", FIRSTNAME="A")
+    rig.order("O-1", "guest@shop.example")
+    rig.run()
+    rig.delete("guest@shop.example")
+    assert rig.held("guest@shop.example") is None
+    keys = ("guest@shop.example", "customer0@shop.example", "nobody@shop.example")
+    ask(rig, Resync("r1", Entity.CONTACTS, "typed", AT, keys=keys, force=True))
+    rig.run(until=over(rig, "r1"))
+    assert rig.held("guest@shop.example") is not None
+    assert rig.held("nobody@shop.example") is None
+    assert progress(rig, "r1").done == 1 + min(customers, 1)
+
+
 def test_a_resync_never_sends_an_older_version(rig):
     rig.product("A", price=1.0)
     rig.product("A", price=2.0)

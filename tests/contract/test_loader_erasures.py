@@ -4,6 +4,7 @@ import pytest
 
 from estarsync_core.control import Erasure, erased_key
 from estarsync_core.entities import Entity, Reason
+from estarsync_core.topics import DELIVERED
 
 ERASED = Reason.ERASED
 WHO = "aroha@shop.example"
@@ -35,7 +36,7 @@ def test_an_erased_contact_is_deleted_after_its_orders(rig):
     assert [each.key for each in rig.box.account.collection("orders").rows] == ["O-9"]
     assert deletions(rig)[-1] == CONTACT
     assert len(deletions(rig)) == 4
-    assert rig.states()[f"contacts:{WHO}"]["outcome"] == "removed"
+    assert last_rows(rig)[f"contacts:{WHO}"] is None
     assert rig.attempts(Entity.CONTACTS, WHO) == [("delivered", ""), ("removed", "")]
     assert rig.counted(Entity.CONTACTS) == {"delivered": 1, "bare_contact": 1, "removed": 1}
     assert rig.violations == {}
@@ -202,3 +203,109 @@ def test_one_who_comes_back_once_the_block_is_lifted_is_synced_again(rig):
     rig.run()
     assert rig.held(WHO).fields["FIRSTNAME"] == "Back"
     assert rig.record("orders", "O-1") is not None
+
+
+GUEST = "guest@shop.example"
+
+
+def last_rows(rig) -> dict[str, bytes | None]:
+    """What a compacted `estarsync.delivered.v1` would hold, tombstones too."""
+    return {(each.key or b"").decode(): each.value for each in rig.written(DELIVERED)}
+
+
+def test_a_guest_who_is_erased_leaves_no_bare_contact(rig):
+    rig.order("O-1", GUEST)
+    rig.order("O-2", WHO)
+    rig.run()
+    assert rig.held(GUEST) is not None
+    block(rig, GUEST)
+    rig.run()
+    assert rig.held(GUEST) is None
+    assert rig.held(WHO) is not None
+    assert rig.record("orders", "O-1") is None
+    rig.tombstone(Entity.ORDERS, "O-1", ERASED)
+    rig.run()
+    assert deletions(rig)[-1] == f"/contacts/v3/email/{GUEST}"
+    assert len(deletions(rig)) == 2
+    assert rig.violations == {}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_guest_whose_bare_contact_is_on_its_way_is_erased_after_that(rigs, restart):
+    rig = rigs({"import_seconds": 5.0})
+    rig.order("O-1", GUEST)
+    rig.run(until=lambda: rig.bodies("/contacts/v3/import"))
+    rig.people.say(erased_key(GUEST), Erasure("1", rig.clock.now()))
+    if restart:
+        rig.kill()
+    rig.turn_for(1.5)
+    rig.tombstone(Entity.ORDERS, "O-1", ERASED)
+    rig.run()
+    rig.turn_for(5)
+    assert rig.held(GUEST) is None
+    assert rig.record("orders", "O-1") is None
+    rig.people.say(erased_key(GUEST), None)
+    rig.turn_for(1.5)
+    rig.order("O-3", GUEST)
+    rig.run()
+    assert rig.held(GUEST) is not None
+
+
+def test_a_contact_that_the_shop_gave_up_earlier_is_erased_too(rig):
+    rig.contact(WHO)
+    rig.run()
+    rig.tombstone(Entity.CONTACTS, WHO)
+    rig.run()
+    rig.turn_for(2)
+    assert rig.states()[f"contacts:{WHO}"]["outcome"] == "kept"
+    block(rig)
+    rig.run()
+    assert rig.held(WHO) is None
+
+
+def test_a_refused_guest_is_asked_for_once_by_each_process(rig):
+    rig.order("O-1", GUEST)
+    rig.run()
+    rig.held(GUEST).email_status = "suppressed"
+    block(rig, GUEST)
+    rig.run()
+    block(rig, "somebody@else.example")
+    rig.run()
+    assert len([path for path in deletions(rig) if path.startswith("/contacts")]) == 1
+    assert rig.states()[f"contacts:{GUEST}"]["outcome"] == "dead_letter"
+
+
+def test_no_e_mail_is_left_in_what_was_delivered(rig):
+    rig.contact(WHO)
+    rig.order("O-1", WHO)
+    rig.order("O-2", GUEST)
+    rig.run()
+    for email in (WHO, GUEST):
+        block(rig, email)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    for number in ("O-1", "O-2"):
+        rig.tombstone(Entity.ORDERS, number, ERASED)
+    rig.run()
+    rows = last_rows(rig)
+    assert rows[f"contacts:{WHO}"] is None
+    assert rows[f"contacts:{GUEST}"] is None
+    assert {rig.states()[f"orders:{number}"]["email"] for number in ("O-1", "O-2")} == {None}
+    # Everything once more, from the beginning: the block-list keeps it away.
+    rig.kill()
+    rig.producer.offsets.clear()
+    rig.kill()
+    rig.run()
+    assert rig.held(WHO) is None
+    assert rig.record("orders", "O-1") is None
+    assert last_rows(rig)[f"contacts:{WHO}"] is None
+
+
+def test_what_a_late_block_finds_of_one_who_is_gone_is_forgotten(rig):
+    rig.contact(WHO)
+    rig.run()
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    assert last_rows(rig)[f"contacts:{WHO}"] is not None
+    block(rig)
+    assert last_rows(rig)[f"contacts:{WHO}"] is None

@@ -80,3 +80,28 @@ def test_what_is_out_of_scope_is_not_missing_and_what_should_be_there_is(rigs):
     found = rig.reconciled()
     assert numbers(found[CONTACTS]) == {"missing": 1, "filtered": 1}
     assert numbers(found[ORDERS]) == {"missing": 1, "filtered": 2}
+
+
+def test_a_missing_contact_that_only_orders_know_is_among_what_is_to_be_healed(rig):
+    rig.order("O-1", GUEST)
+    rig.run()
+    rig.delete(GUEST)
+    found, cure = rig.reconciled_and_cure()
+    assert numbers(found[CONTACTS]) == {"missing": 1}
+    assert cure[CONTACTS] == [(GUEST, "missing")]
+
+
+def test_the_canary_is_left_out_on_both_sides(rig):
+    rig.contact(OLD)
+    rig.contact(NEW)
+    rig.order("O-1", NEW)
+    rig.order("O-2", OLD)
+    rig.run()
+    without = [(CONTACTS, NEW), (ORDERS, "O-1")]
+    found, _ = rig.reconciled_and_cure(without)
+    assert numbers(found[CONTACTS]) == numbers(found[ORDERS]) == {"agree": 1}
+    assert found[ORDERS].revenue_actual == found[ORDERS].revenue_expected
+    rig.delete(NEW)
+    found, _ = rig.reconciled_and_cure(without)
+    assert found[CONTACTS].in_agreement
+    assert found[ORDERS].in_agreement

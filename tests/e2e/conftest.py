@@ -172,11 +172,11 @@ class Installation:
         found: dict[str, Any] = httpx.get(f"{self.shop_url}/sandbox/truth", timeout=60).json()
         return found
 
-    def command(self, *arguments: str, seconds: float = 240) -> tuple[int, str, str]:
-        """Run `estarsync`; its exit code, what it printed, what it said on stderr."""
+    def command(self, *arguments: str, seconds: float = 240, **environment: str) -> tuple[int, str, str]:
+        """Run `estarsync`, with more environment variables; its exit code, what it printed, what it said on stderr."""
         done = subprocess.run(
             [sys.executable, "-m", "estarsync_cli", *arguments],
-            env=self.environment,
+            env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -12,6 +12,7 @@ PAGES = (  # in this order: an erasure comes last
     "see-how-it-goes",
     "trace-a-record",
     "reconcile",
+    "fly-a-canary",
     "dead-letters",
     "replay",
     "release-what-stopped",

@@ -13,6 +13,7 @@ CLOSED = {
     "entity": "three",
     "feed": "the extractor's",
     "field": "the mapping's",
+    "hop": "words in the code",
     "lane": "two",
     "operation": "the clients'",
     "outcome": "words in the code",
@@ -29,7 +30,7 @@ CLOSED = {
 UNITS = (
     "_bytes", "_calls", "_done", "_events", "_imports", "_info", "_keys", "_leader", "_letters", "_limit", "_missing",
     "_notifications", "_offset", "_read", "_ready", "_records", "_rejected", "_remaining", "_seconds", "_sequence",
-    "_paused",
+    "_paused", "_success",
     "_stopped", "_unchanged", "_used", "_webhooks", "_fields", "_ratio",
 )  # fmt: skip
 MOST_LABELS = 3

@@ -4,6 +4,7 @@ import typer
 
 from estarsync_cli import (
     backfill,
+    canary,
     config,
     dlq,
     doctor,
@@ -27,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("backfill")(backfill.backfill)
+app.command("canary")(canary.canary)
 app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.command("provision")(provision.provision)

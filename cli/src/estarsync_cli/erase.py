@@ -127,8 +127,6 @@ def _show(document: dict[str, Any]) -> None:
             notice(
                 f"Dotdigital refused to delete one of the {record['entity']} ({record['refused']}): do it there"
             )
-        elif record["at_dotdigital"] and record["only_orders_know_it"]:
-            notice("Dotdigital may still hold the bare contact that the orders needed: delete it there")
     if any(row["keys"] is None for row in document["topics"]):
         notice("in one of the topics above, Kafka never deletes the key: see its `keys`")
 

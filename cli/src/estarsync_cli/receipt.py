@@ -62,9 +62,8 @@ class Step:
     @property
     def over(self) -> bool:
         """Whether nothing more will happen."""
-        return (
-            self.raw is not None and self.typed is not None and (not self.there or self.refused is not None)
-        )
+        taken_back = self.guest or (self.raw is not None and self.typed is not None)
+        return taken_back and (not self.there or self.refused is not None)
 
 
 class Search:
@@ -96,9 +95,8 @@ class Search:
         return any(message.value() is not None or _erased(message) for message in rows.values())
 
     def _guest(self) -> bool:
-        """Whether the loader has made a contact of it."""
-        rows = self._latest(DELIVERED, [f"{Entity.CONTACTS}:{self._email}".encode()])
-        return any(_row(message).get("there") for message in rows.values())
+        """Whether the loader has made a contact of it, or had until the erasure."""
+        return bool(self._latest(DELIVERED, [f"{Entity.CONTACTS}:{self._email}".encode()]))
 
     def _orders(self) -> list[str]:
         topic, needle = typed_topic(Entity.ORDERS), self._email.encode()
@@ -145,7 +143,7 @@ class Search:
                 continue
             entity = Entity(topic.split(".")[1])
             step = steps[entity, (message.key() or b"").decode()]
-            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC) if _erased(message) else None
+            at = _written(message) if _erased(message) else None
             if topic.startswith("estar."):
                 step.raw = at
             else:
@@ -153,7 +151,7 @@ class Search:
         if (contact := steps.get((Entity.CONTACTS, self._email))) is not None:
             contact.guest = not self._customer()
         for step in steps.values():
-            step.refused = _refusal(step)
+            step.refused = _refusal(step, since)
         return list(steps.values())
 
     def days(self, keys: Keys, at: datetime) -> list[dict[str, Any]]:
@@ -169,9 +167,24 @@ class Search:
                 {"topic": topic, "values": values_gone_by(config, at), "keys": keys_gone_by(config, at)}
             )
         if latest:
-            gone = None if any(each.value() for each in latest) else keys_gone_by(configs[DELIVERED], at)
-            rows.append({"topic": DELIVERED, "values": values_gone_by(configs[DELIVERED], at), "keys": gone})
+            config = configs[DELIVERED]
+            written = max(_written(each) for each in latest)
+            # The orders' rows stay, under their numbers, and without the e-mail.
+            named = any(self._names(each) for each in latest)
+            rows.append(
+                {
+                    "topic": DELIVERED,
+                    "values": None if named else values_gone_by(config, written),
+                    "keys": None if named else keys_gone_by(config, written),
+                    "order_numbers_stay": any(each.value() for each in latest),
+                }
+            )
         return rows
+
+    def _names(self, message: Message) -> bool:
+        """Whether the loader's row still says the e-mail: as its key, or in its value."""
+        own = (message.key() or b"") == f"{Entity.CONTACTS}:{self._email}".encode()
+        return message.value() is not None and (own or _row(message).get("email") == self._email)
 
 
 def _marked(message: Message) -> tuple[Entity, str]:
@@ -191,13 +204,18 @@ def _attempt(step: Step, message: Message) -> None:
         step.attempts.append({name: row[name] for name in names if row.get(name)})
 
 
-def _refusal(step: Step) -> str | None:
-    """The code of the last attempt, where that was refused and came after the tombstone."""
+def _written(message: Message) -> datetime:
+    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+
+
+def _refusal(step: Step, since: datetime) -> str | None:
+    """The code of the last attempt, where that was refused and came after the tombstone; a guest has none."""
     last = step.attempts[-1] if step.attempts else {}
-    if step.typed is None or last.get("outcome") != "dead_letter":
+    begun = since if step.guest else step.typed
+    if begun is None or last.get("outcome") != "dead_letter":
         return None
     at = datetime.fromisoformat(last["at"])
-    return str(last.get("code") or "refused") if at >= step.typed - _SKEW else None
+    return str(last.get("code") or "refused") if at >= begun - _SKEW else None
 
 
 def _erased(message: Message) -> bool:

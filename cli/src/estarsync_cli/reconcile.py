@@ -20,12 +20,14 @@ from estarsync_cli.ids import new_id
 from estarsync_cli.output import Json, console, masked, notice, print_json
 from estarsync_cli.publish import publish_reconcile
 from estarsync_cli.requests import submit_all
+from estarsync_core.canary import synthetic
 from estarsync_core.control import Resync
 from estarsync_core.entities import Entity
 from estarsync_core.topics import typed_topic
 from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings
 from estarsync_runtime.dotdigital.provisioning import existing
+from estarsync_runtime.kafka.control import read_words
 from estarsync_runtime.kafka.extent import Extents
 from estarsync_runtime.reconcile import Comparison, Reconciler
 from estarsync_runtime.settings import KafkaSettings, load
@@ -77,7 +79,11 @@ def reconcile(
     with ExitStack() as stack:
         account = existing(client, settings)
         reconciler = stack.enter_context(
-            closing(Reconciler(settings, client, account, settings.contact_scope))
+            closing(
+                Reconciler(
+                    settings, client, account, settings.contact_scope, without=synthetic(read_words(settings))
+                )
+            )
         )
         lines = None if details is None else stack.enter_context(details.open("wb"))
         for each in entity or list(Entity):

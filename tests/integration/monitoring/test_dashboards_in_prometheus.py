@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 FILES = sorted((Path(__file__).parents[3] / "deploy/grafana/dashboards").glob("*.json"))
 LOADED = "sum(estarsync_extractor_first_load_done) == 3 and sum(estarsync_loader_pending_records) == 0"
-EMPTY = re.compile(r"reconcile|dead_letters_total|dropped_fields_total")
+EMPTY = re.compile(r"reconcile|canary|dead_letters_total|dropped_fields_total")
 """What only a job pushes, and no job runs here; and what has no series until something is wrong."""
 
 

@@ -16,6 +16,8 @@ one writer. A person's word stands under one key (`release/orders`), the service
     progress/<id>            the one that obeys      `Progress` of a resync, a backfill or a redrive
     progress/<id>/<n>        transformers            the same, for one partition of a resync from raw
     erased/<hash>            CLI                     `Erasure`: the block-list of poller and loader
+    canary                   CLI                     `canary.Canary`: synthetic records are to travel the whole path
+    canary-state             poller                  `canary.CanaryState`: what has become of them
 """
 
 import hashlib

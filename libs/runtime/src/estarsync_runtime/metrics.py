@@ -297,7 +297,11 @@ class Metrics:
             ["tier"],
             registry=registry,
         )
-        # Reconcile, a job: it pushes these where PUSHGATEWAY_URL says
+        self._of_jobs(registry)
+
+    def _of_jobs(self, registry: CollectorRegistry) -> None:
+        """Those of jobs, which are over before anybody could scrape them: pushed where PUSHGATEWAY_URL says."""
+        # Reconcile
         self.reconciled = Gauge(
             "estarsync_reconcile_records",
             "Records on either side, as the last read-back found them (agree, different, missing, extra).",
@@ -308,5 +312,27 @@ class Metrics:
             "estarsync_reconcile_done_seconds",
             "Unix time at which the last read-back ended.",
             ["entity"],
+            registry=registry,
+        )
+        # Canary
+        self.canary_success = Gauge(
+            "estarsync_canary_success",
+            "1 where the last canary arrived at Dotdigital as it was to, else 0.",
+            registry=registry,
+        )
+        self.canary_hop = Gauge(
+            "estarsync_canary_hop_seconds",
+            "How long the last canary's record took (extract, transform, deliver, read_back), and in all (end_to_end).",
+            ["entity", "hop"],
+            registry=registry,
+        )
+        self.canary_removal = Gauge(
+            "estarsync_canary_removal_seconds",
+            "How long it took until the last canary's product and order were gone from Dotdigital again.",
+            registry=registry,
+        )
+        self.canary_done = Gauge(
+            "estarsync_canary_done_seconds",
+            "Unix time at which the last canary was over.",
             registry=registry,
         )

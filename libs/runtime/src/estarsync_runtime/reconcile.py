@@ -128,6 +128,7 @@ class Reconciler:
         account: what was provisioned.
         scope: which contacts may be created.
         read: gives all records of topics.
+        without: entities and keys, as on the topics, that are left out on both sides: the canary's.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class Reconciler:
         account: Account,
         scope: ContactScope = ContactScope.ALL,
         read: Callable[[KafkaSettings, Sequence[str]], Iterable[Message]] = read_topics,
+        without: Iterable[tuple[Entity, str]] = (),
     ) -> None:
         self._settings = settings
+        self._without = frozenset((entity, _held(entity, key)) for entity, key in without)
         self._scope = scope
         self._read = read
         self._filtered: Counter[Entity] = Counter()
@@ -217,7 +220,8 @@ class Reconciler:
         result = Comparison(filtered=self._filtered[entity])
         self._db.execute("BEGIN")
         for key, actual in self._actual(entity):
-            self._one(entity, key, actual, result)
+            if (entity, key) not in self._without:
+                self._one(entity, key, actual, result)
         self._db.execute("COMMIT")
         for name, payload, refused in self._db.execute(
             "SELECT e.name, e.payload, r.key IS NOT NULL FROM expected e LEFT JOIN refused r"
@@ -236,12 +240,11 @@ class Reconciler:
     def differing(self, entity: Entity) -> Iterator[tuple[str, str]]:
         """After `compare`: keys as on the topics of what differs or is missing, each with its kind.
 
-        Contacts that only orders know, and records in the dead letters, are no payload's to send again: they are not
-        among these.
+        Records in the dead letters are not among these: what refused them would do so again.
         """
         query = (
             "SELECT e.name, e.kind, e.key FROM expected e LEFT JOIN refused r ON r.entity = e.entity AND r.key = e.key"
-            " WHERE e.picked = 1 AND e.payload IS NOT NULL AND r.key IS NULL AND (e.seen = 0 OR e.kind IS NOT NULL)"
+            " WHERE e.picked = 1 AND r.key IS NULL AND (e.seen = 0 OR e.kind IS NOT NULL)"
         )
         for name, kind, _ in self._pages(query, entity, "e."):
             yield str(name), str(kind or "missing")
@@ -334,7 +337,7 @@ class Reconciler:
             entity = topics[message.topic() or ""]
             key = (message.key() or b"").decode()
             value = message.value()
-            if value is None:
+            if value is None or (self._without and (entity, _held(entity, key)) in self._without):
                 self._forget(entity, key)
             else:
                 self._expect(entity, key, value)

@@ -27,6 +27,7 @@ from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
 from extractor.backfill import BackfillFeed
+from extractor.canary import CanaryFeed
 from extractor.desk import Desk
 from extractor.erasure import ErasureFeed
 from extractor.feed_products import FeedProducts, product_feed
@@ -45,7 +46,7 @@ from extractor.snapshot import SnapshotFeed
 from extractor.state import SourceState
 from extractor.sweep import SweepFeed
 
-LOOKS = dict.fromkeys(("erasures", "notifications", "redrive", "backfill"), 0.25)
+LOOKS = dict.fromkeys(("erasures", "notifications", "redrive", "backfill", "canary"), 0.25)
 """Seconds between two looks of the feeds that listen."""
 _SERVICE = "extractor"
 _PAUSE = 1.0
@@ -105,6 +106,7 @@ def feeds_that_listen(
         NotificationFeed(shop.readers[Entity.ORDERS], around, inbox, shop.retrieve_events),
         RedriveFeed(shop, around, desk, letters, state),
         BackfillFeed(shop, around, desk),
+        CanaryFeed(shop.readers[Entity.ORDERS], around, desk, state),
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from estarsync_core.canary import CANARY, CANARY_STATE, Canary, CanaryState
 from estarsync_core.control import Backfill, Erasure, Progress, Redrive, Words, is_over, progress_key
 from estarsync_core.errors import InvalidRecord, Stop
 
@@ -55,6 +56,10 @@ class Desk:
     def erasures_done(self, hashes: frozenset[str]) -> None:
         """Nothing is left of these."""
         self._erased -= hashes
+
+    def canary(self) -> tuple[Canary | None, CanaryState | None]:
+        """The canary that was asked for, and what was made of the last one, as far as it has come back."""
+        return self._get(CANARY, Canary), self._get(CANARY_STATE, CanaryState)
 
     def redrive(self) -> tuple[Redrive, Progress | None] | None:
         """The oldest redrive that is the poller's and not over, and how far it has come."""

@@ -40,6 +40,9 @@ class ErasureFeed(LiveFeed):
         hashes = self._desk.erased
         if hashes:
             contacts = {key for key in self._state.keys(Entity.CONTACTS) if _hash(key) in hashes}
+            _, canary = self._desk.canary()
+            if canary is not None and _hash(canary.keys.email) in hashes:
+                contacts.add(canary.keys.email)  # no shop's, so the state does not know it
             orders = {key for each in hashes for key in self._state.keys_of_shopper(Entity.ORDERS, each)}
             for entity, keys in ((Entity.CONTACTS, contacts), (Entity.ORDERS, orders)):
                 self._erase(entity, keys)

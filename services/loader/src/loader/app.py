@@ -155,6 +155,7 @@ def lead(
                 clock,
                 metrics,
                 uuid4,
+                reader.words.blocked,
             ),
             client,
             calls,

@@ -9,7 +9,7 @@
 All of them may be made again: a killed loader's successor finds the record unsettled, and asks what is there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -28,6 +28,7 @@ from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.dotdigital.client import Answer, DotdigitalClient, Operation, path_value
 from estarsync_runtime.metrics import Metrics
 from loader.calls import Calls
+from loader.forgetting import forgotten
 from loader.lanes import Lanes
 from loader.ledger import Entry, Ledger
 from loader.records import BARE, Fence, Outcome, Pending, Settled, filtered, refused
@@ -117,6 +118,7 @@ class Errands:
         clock: for every wait.
         metrics: where fates are counted.
         new_id: names errands.
+        blocked: e-mails that were erased: once such a contact is gone, nothing holds its e-mail any more.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Errands:
         clock: Clock,
         metrics: Metrics,
         new_id: Callable[[], UUID],
+        blocked: Container[object] = (),
     ) -> None:
         self._table = table
         self._ledger = ledger
@@ -144,6 +147,7 @@ class Errands:
         self._clock = clock
         self._metrics = metrics
         self._new_id = new_id
+        self._blocked = blocked
         self._open: list[Errand] = []
         self._look_due = 0.0
 
@@ -388,7 +392,10 @@ class Errands:
             _log.warning("erasure_refused", errand=errand.id, code=code)
         with self._table.transaction():
             self._table.settle(Entity.CONTACTS, record.key, state)
-            entries.append(self._ledger.settled(Entity.CONTACTS, record.key, state, None))
+            if refusal is None and record.key in self._blocked:
+                entries += forgotten(self._table, self._ledger, record.key)
+            else:
+                entries.append(self._ledger.settled(Entity.CONTACTS, record.key, state, None))
             entries.append(self._ledger.attempt(errand, errand.fence, outcome, code))
             waiting = self._table.state(Entity.CONTACTS, record.key).waiting
             if waiting == record.version:

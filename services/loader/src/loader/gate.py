@@ -14,6 +14,7 @@ from estarsync_core.dotdigital.scope import ContactScope
 from estarsync_core.entities import Entity, Lane
 from estarsync_core.errors import InvalidRecord
 from estarsync_runtime.metrics import Metrics
+from loader.forgetting import Forgetting
 from loader.ledger import Entry, Ledger
 from loader.records import BARE, Outcome, Pending, filtered, refused
 from loader.table import Table
@@ -42,6 +43,7 @@ class Gate:
         self._blocked = blocked
         self._blocked_seen = 0
         self._scope = scope
+        self._forgetting = Forgetting(table, ledger, blocked)
 
     def step(self) -> None:
         """Do what can be done for some of them; to be called when all contacts in Kafka have been read.
@@ -51,6 +53,7 @@ class Gate:
         if self._blocked.additions != self._blocked_seen:
             self._blocked_seen = self._blocked.additions
             self._drop_blocked()
+        self._forgetting.step()
         emails = self._table.unsure(_AT_ONCE)
         if not emails:
             return

@@ -1,7 +1,7 @@
 """From the typed topics into the pending table, as fast as they come: reading never waits for delivery."""
 
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -21,7 +21,7 @@ from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
 from loader.batches import content_hash
 from loader.ledger import Ledger, Place, packed_headers
-from loader.records import KeyState, Outcome, Pending, Settled, filtered, refused
+from loader.records import BARE, KeyState, Outcome, Pending, Settled, filtered, refused
 from loader.table import Table
 
 _UNKNOWN = Version(-1, -1)
@@ -155,6 +155,26 @@ class Intake:
                 if trouble is None:  # else it is a dead letter already
                     self._offer_again(record, reason)
         return self._offered - before
+
+    def bare_again(self, emails: Iterable[str]) -> int:
+        """Offer contacts once more that only orders know, in the bulk lane.
+
+        Returns:
+            How many wait now because of that.
+        """
+        offered = 0
+        with self._table.transaction():
+            for email in emails:
+                state = self._table.state(Entity.CONTACTS, email)
+                settled = state.settled
+                known = settled is not None and (settled.version == BARE or settled.outcome is Outcome.KEPT)
+                idle = state.waiting is None and state.held is None
+                if known and state.there and idle and email not in self._blocked:
+                    self._table.put(
+                        Pending(Entity.CONTACTS, email, BARE, Lane.BULK, None, bare=True, again=True)
+                    )
+                    offered += 1
+        return offered
 
     def redrive(self, letter: Message) -> Pending | None:
         """Offer a dead letter's record once more, unless a newer version or this one was delivered.

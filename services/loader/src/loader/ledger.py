@@ -171,6 +171,10 @@ class Ledger:
         }
         return Entry(DELIVERED, f"{entity}:{key}".encode(), msgspec.json.encode(value), [])
 
+    def forgotten(self, entity: Entity, key: str) -> Entry:
+        """That nothing is to be known of a key any more: it may be an e-mail."""
+        return Entry(DELIVERED, f"{entity}:{key}".encode(), None, [])
+
     def word(self, key: str, word: msgspec.Struct) -> Entry:
         """What the loader says on the control topic."""
         return Entry(CONTROL, key.encode(), encode(word), [])

@@ -72,6 +72,7 @@ class _Run:
     ends: dict[Place, int]
     positions: dict[Place, int]
     keys: frozenset[str] | None
+    bare: frozenset[str]  # contacts of which the topic may have none, since only orders know them
     reading: Reading | None = None
     untaken: list[Message] = field(default_factory=list)
     marked: int = 0
@@ -146,6 +147,9 @@ class Replay:
             return  # the loader's own reading has not come so far: nothing is offered before it
         if not run.read:
             self._mark(run)
+        elif run.bare:
+            run.marked += self._intake.bare_again(run.bare)
+            run.bare = frozenset()
         elif self._table.count_again(run.request.entity) == 0:
             self._end(run, "done")
             return
@@ -175,6 +179,7 @@ class Replay:
             ends=ends,
             positions=dict(starts),
             keys=None if request.keys is None else frozenset(request.keys),
+            bare=frozenset(request.keys or () if request.entity is Entity.CONTACTS else ()),
             marked=done,
         )
         _log.info("resync", id=request.id, entity=request.entity, offsets=_length(starts, ends))

@@ -295,6 +295,16 @@ class Table:
         """Nothing is known of a key any more."""
         self._db.execute("DELETE FROM settled WHERE entity = ? AND key = ?", (entity, key))
 
+    def contacts_after(self, email: str, limit: int) -> list[str]:
+        """The contacts of which something is settled, in order, from one on."""
+        query = "SELECT key FROM settled WHERE entity = 'contacts' AND key > ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._db.execute(query, (email, limit))]
+
+    def bare_in_flight(self) -> list[str]:
+        """The contacts that only orders know and that an open batch holds."""
+        query = "SELECT key FROM fences WHERE entity = 'contacts' AND sequence = 0 AND revision = 0"
+        return [key for (key,) in self._db.execute(query)]
+
     def hold(self, key: str) -> None:
         """An order waits until its contact is there."""
         self._orders_waited = True

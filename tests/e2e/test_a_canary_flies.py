@@ -1,0 +1,56 @@
+"""Claim: `canary` sends synthetic records the whole path, measures it, and leaves both sides in agreement."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.e2e
+EMAIL, KEY = "estarsync-canary@example.com", "estarsync-canary"
+
+
+def held(installation, path: str) -> int:
+    return httpx.get(installation.account_url + path, auth=installation.auth, timeout=60).status_code
+
+
+def fly(installation) -> dict[str, Any]:
+    code, out, err = installation.command("canary", "--yes", "--json", "--timeout", "120")
+    assert code == 0, out + err + installation.logs()
+    return dict(json.loads(out))
+
+
+def test_a_canary_flies(installation):
+    installation.load()
+    installation.wait_until("agreement", lambda: installation.command("reconcile")[0] == 0)
+    wanted = installation.counts()
+
+    code, _, err = installation.command("canary")
+    assert code == 2
+    assert "--yes" in err
+
+    for _ in range(2):  # the second time its contact is there already
+        found = fly(installation)
+        assert {path["result"] for path in found["records"].values()} == {"arrived"}
+        for path in found["records"].values():
+            seconds = path["seconds"]
+            assert set(seconds) == {"extract", "transform", "deliver", "read_back", "end_to_end"}
+            assert 0 < seconds["end_to_end"] < 120
+        assert found["removal_seconds"] > 0
+
+    assert held(installation, f"/contacts/v3/email/{EMAIL}") == 200
+    assert held(installation, f"/insightData/v3/account/catalog_estar/{KEY}") == 404
+    counts = installation.counts()
+    assert counts == {**wanted, "contacts": wanted["contacts"] + 1}
+    result = installation.json("reconcile")
+    assert {(each["missing"], each["different"], each["extra"]) for each in result.values()} == {(0, 0, 0)}
+    assert result["contacts"]["agree"] == wanted["contacts"], "the canary counts as nobody's contact"
+
+    # No shop knows it: a snapshot does not take it for gone, and nothing is asked for it.
+    (story,) = installation.json("trace", EMAIL)
+    assert any(event["what"] == "shop event" for event in story["events"])
+    code, _, err = installation.command(
+        "canary", "--yes", CANARY_SKU=next(iter(installation.truth()["products"]["expected"]))
+    )
+    assert code == 1
+    assert "under the canary's keys (products)" in err
