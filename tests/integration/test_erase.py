@@ -121,6 +121,8 @@ def test_an_erasure_is_asked_for_followed_and_proved(world: World, tmp_path) -> 
     assert ANNA in read_words(world.settings).blocked
     first = json.loads(out)
     assert not first["over"]
+    assert {row["topic"]: row for row in first["topics"]}[DELIVERED]["keys"] is None  # its row is still there
+    assert first["gone_from_kafka_by"] is None
     assert [(each["entity"], each["at_dotdigital"]) for each in first["records"]] == [
         ("contacts", True),
         ("orders", True),
@@ -129,6 +131,7 @@ def test_an_erasure_is_asked_for_followed_and_proved(world: World, tmp_path) -> 
     for entity, key in ((Entity.ORDERS, "1"), (Entity.CONTACTS, ANNA)):
         world.event(entity, key, None, Reason.ERASED)
         world.settled(entity, key, "removed", there=False)
+    world.put(DELIVERED, f"{Entity.CONTACTS}:{ANNA}", None)
     path = tmp_path / "receipt.json"
     code, out, err = world.command(ANNA, "--receipt", str(path), "--json")
     assert code == 0, out + err
@@ -141,8 +144,10 @@ def test_an_erasure_is_asked_for_followed_and_proved(world: World, tmp_path) -> 
     rows = {row["topic"]: row for row in receipt["topics"]}
     asked_for = datetime.fromisoformat(receipt["asked_for"])
     assert (datetime.fromisoformat(rows["estar.contacts.v1"]["values"]) - asked_for).days == 30
-    assert rows[DELIVERED]["keys"] is None  # the loader keeps the key: the receipt says so
-    assert receipt["gone_from_kafka_by"] is None
+    # The e-mail is gone as a key, once its tombstone is; the orders' rows stay without it.
+    assert (datetime.fromisoformat(rows[DELIVERED]["keys"]) - asked_for).days >= 60
+    assert rows[DELIVERED]["order_numbers_stay"]
+    assert receipt["gone_from_kafka_by"] == max(row["keys"] for row in receipt["topics"])
 
     assert world.command(ANNA, "--lift")[0] == 2
     assert world.command(ANNA, "--lift", "--yes")[0] == 0
@@ -157,6 +162,42 @@ def test_a_refusal_is_in_the_receipt(world: World) -> None:
     world.settled(Entity.ORDERS, "1", "removed", there=False)
     world.settled(Entity.CONTACTS, ANNA, "dead_letter", "contact_suppressed", there=True)
     code, out, err = world.command(ANNA)
+    assert code == 1
+    assert '"refused": "contact_suppressed"' in out
+    assert "do it there" in err
+
+
+def test_a_guest_who_is_erased_has_a_receipt_too(world: World) -> None:
+    world.settled(Entity.CONTACTS, GUEST, "delivered", there=True)
+    code, out, _ = world.command(GUEST, "--yes", "--no-wait", "--json")
+    assert code == 1
+    (contact, *orders) = json.loads(out)["records"]
+    assert (contact["at_dotdigital"], contact["only_orders_know_it"]) == (True, True)
+    assert {each["key"] for each in orders} == {"2", "3"}
+    for number in ("2", "3"):
+        world.event(Entity.ORDERS, number, None, Reason.ERASED)
+        world.settled(Entity.ORDERS, number, "removed", there=False)
+    assert not json.loads(world.command(GUEST, "--no-wait", "--json")[1])["over"], (
+        "its contact is still there"
+    )
+    world.settled(Entity.CONTACTS, GUEST, "removed", there=False)
+    world.put(DELIVERED, f"{Entity.CONTACTS}:{GUEST}", None)
+    code, out, err = world.command(GUEST, "--json")
+    assert code == 0, out + err
+    receipt = json.loads(out)
+    assert receipt["over"]
+    assert receipt["records"][0]["deletion_attempts"][-1]["outcome"] == "removed"
+    assert receipt["gone_from_kafka_by"] is not None
+
+
+def test_a_refused_guest_is_in_the_receipt(world: World) -> None:
+    world.settled(Entity.CONTACTS, GUEST, "delivered", there=True)
+    world.command(GUEST, "--yes", "--no-wait")
+    for number in ("2", "3"):
+        world.event(Entity.ORDERS, number, None, Reason.ERASED)
+        world.settled(Entity.ORDERS, number, "removed", there=False)
+    world.settled(Entity.CONTACTS, GUEST, "dead_letter", "contact_suppressed", there=True)
+    code, out, err = world.command(GUEST)
     assert code == 1
     assert '"refused": "contact_suppressed"' in out
     assert "do it there" in err

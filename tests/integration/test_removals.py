@@ -24,11 +24,13 @@ def test_an_approval_reaches_the_poller(kafka: Broker, prefix: str) -> None:
 
     def command(*words: str) -> tuple[int, str]:
         line = [sys.executable, "-m", "estarsync_cli", "removals", *words]
-        done = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            line, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         return done.returncode, done.stdout + done.stderr
 
     assert command("approve") == (1, "nothing is held back\n")
-    hold = Hold("2026-01-02T00:00:00+00:00", 40, 100)
+    hold = Hold("2026-01-02T00:00:00+00:00", 40, 100, ("P-1", "P-2"))
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     producer.produce(settings.topic(CONTROL), msgspec.json.encode(hold), hold_key(Entity.PRODUCTS).encode())
     assert producer.flush(15) == 0
@@ -36,6 +38,15 @@ def test_an_approval_reaches_the_poller(kafka: Broker, prefix: str) -> None:
     code, text = command("list")
     assert code == 0
     assert "40 of 100" in text
-    code, text = command("approve", "--json")
-    assert (code, msgspec.json.decode(text)) == (0, {"approved": {"products": 40}})
+    code, text = command("approve")
+    assert code == 2
+    assert "40 of 100 (40.0 %)" in text
+    assert "P-1, P-2" in text
+    assert "--yes" in text
+    assert read_word(settings, Entity.PRODUCTS) == (hold, None)
+    code, text = command("approve", "--yes", "--json")
+    document = text[
+        : text.index("}\n}") + 3
+    ]  # what will happen is said on stderr, which comes after stdout here
+    assert (code, msgspec.json.decode(document)) == (0, {"approved": {"products": 40}})
     assert read_word(settings, Entity.PRODUCTS) == (hold, Approval(hold.id, 40))

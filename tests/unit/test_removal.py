@@ -53,6 +53,7 @@ def test_an_empty_snapshot_removes_nothing() -> None:
 
 def test_an_approval_is_for_one_hold_and_no_more_than_it_says() -> None:
     hold = Hold("a", 20, 100)
+    assert (hold.share, Hold("a", 0, 0).share) == (0.2, 0.0)
     assert is_approved(20, hold, Approval("a", 20))
     assert not is_approved(21, hold, Approval("a", 20))
     assert not is_approved(20, hold, Approval("b", 20))

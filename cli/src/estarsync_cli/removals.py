@@ -3,7 +3,8 @@
 import msgspec
 import typer
 
-from estarsync_cli.output import Json, console, print_json
+from estarsync_cli.asking import Yes, agree
+from estarsync_cli.output import Json, console, masked, print_json
 from estarsync_core.control import encode
 from estarsync_core.entities import Entity
 from estarsync_core.estar.removal import Approval, Hold, approval_key, hold_key
@@ -18,26 +19,29 @@ def list_held(*, as_json: Json = False) -> None:
     """Show which removals wait for a person's word."""
     held = _held(load(KafkaSettings))
     if as_json:
-        print_json({entity: msgspec.to_builtins(hold) for entity, hold in held.items()})
+        print_json({entity: _document(hold) for entity, hold in held.items()})
         return
-    for entity, hold in held.items():
-        console().print(
-            f"{entity}: {hold.vanishing:,} of {hold.published:,} would be removed, since {hold.id}"
-        )
+    for line in _lines(held):
+        console().print(line, markup=False, soft_wrap=True)
     if not held:
         console().print("nothing is held back")
 
 
 @app.command("approve")
-def approve(*, as_json: Json = False) -> None:
+def approve(*, yes: Yes = False, as_json: Json = False) -> None:
     """Let the next snapshot remove what is held back now, and no more than that.
 
     Exit code 1 where nothing is held back.
     """
     settings = load(KafkaSettings)
     held = _held(settings)
-    for entity, hold in held.items():
-        write_words(settings, {approval_key(entity): encode(Approval(hold.id, hold.vanishing))})
+    if held:
+        last = "The next snapshot may remove that many from Dotdigital, and no more. What the shop has again by then stays."
+        agree([*_lines(held), last], yes=yes)
+        words = {
+            approval_key(entity): encode(Approval(hold.id, hold.vanishing)) for entity, hold in held.items()
+        }
+        write_words(settings, words)
     if as_json:
         print_json({"approved": {entity: hold.vanishing for entity, hold in held.items()}})
     for entity, hold in {} if as_json else held.items():
@@ -46,6 +50,22 @@ def approve(*, as_json: Json = False) -> None:
         if not as_json:
             console().print("nothing is held back")
         raise typer.Exit(1)
+
+
+def _lines(held: dict[Entity, Hold]) -> list[str]:
+    """What would go, for people: how many, what share, some of them."""
+    found = []
+    for entity, hold in held.items():
+        some = ", ".join(masked(key) for key in hold.sample)
+        of = f"{hold.vanishing:,} of {hold.published:,} ({100 * hold.share:.1f} %)"
+        found.append(
+            f"{entity}: {of} would be removed, held back since {hold.id}" + (f": {some} …" if some else "")
+        )
+    return found
+
+
+def _document(hold: Hold) -> dict[str, object]:
+    return {**msgspec.to_builtins(hold), "share": hold.share, "sample": [masked(key) for key in hold.sample]}
 
 
 def _held(settings: KafkaSettings) -> dict[Entity, Hold]:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 Word = tuple[Hold | None, Approval | None]
 ReadWord = Callable[[], Word]
 _AT_ONCE = 1000
+_SAMPLE = 10
 _log = structlog.get_logger()
 
 
@@ -104,7 +105,7 @@ class Removals:
         free = may_remove(len(keys), published, empty=empty)
         if not free and not is_approved(len(keys), hold, approval):
             identity = marks[name].cursor.isoformat() if hold is None else hold.id
-            held = Hold(identity, len(keys), published)
+            held = Hold(identity, len(keys), published, tuple(sorted(keys)[:_SAMPLE]))
             self._publisher.commit(
                 entity, lane, _nothing(), marks, control={hold_key(entity): msgspec.json.encode(held)}
             )

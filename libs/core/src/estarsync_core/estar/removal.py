@@ -12,15 +12,21 @@ _FEW = 10
 _SHARE = 0.05
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Hold(msgspec.Struct, frozen=True, omit_defaults=True):
     """Removals that are held back: of `published` keys, `vanishing` are not in the shop any more.
 
-    `id` stays the same while snapshot after snapshot is held back.
+    `id` stays the same while snapshot after snapshot is held back. `sample` holds some of the keys.
     """
 
     id: str
     vanishing: int
     published: int
+    sample: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """How much of what is published would go."""
+        return self.vanishing / self.published if self.published else 0.0
 
 
 class Approval(msgspec.Struct, frozen=True):
