@@ -43,7 +43,7 @@ test-long: .venv/.ready ## the tests that take minutes each; some need Docker, P
 	REQUIRE_KAFKA=1 $(BIN)/pytest -m long
 
 simulate: .venv/.ready ## the delivery engine under random faults, by seed (SEEDS=1-200)
-	SEEDS=$(or $(SEEDS),1-200) $(BIN)/pytest -q -x tests/contract/test_loader_simulation.py
+	SEEDS=$(or $(SEEDS),1-200) $(BIN)/pytest -q -x tests/contract/test_loader_simulation.py tests/contract/test_loader_people.py
 
 laws: .venv/.ready ## the property tests with new examples, ROUNDS times (5)
 	for round in $$(seq $(or $(ROUNDS),5)); do CI= $(BIN)/pytest -q tests/property || exit 1; done

@@ -19,7 +19,7 @@ from estarsync_core.keys import record_key
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.kafka.errors import TransactionAborted
 from sandbox.dotdigital.faults import FaultRequest
-from sandbox.dotdigital.ledger import digest
+from sandbox.dotdigital.ledger import Violation, digest
 from sandbox.dotdigital.options import Limits
 
 CODEC = AvroCodec()
@@ -36,14 +36,19 @@ FAULTS = (
     "import_vanishes",
     "import_report_omits",
 )
+HANGS = 4
+"""In one of so many runs an import never ends: it keeps its slot, and its keys."""
+DEADLINE, SETTLING = 600.0, 60.0
+FOUND = [30, 77]
 STEPS = 30
 SUPPRESSED = "suppressed@shop.example"
 
 
 def seeds() -> list[int]:
-    """Which: `SEEDS=7` or `SEEDS=1-1000`."""
+    """Which: `SEEDS=7` or `SEEDS=1-1000`; without, a few, and those that found something once."""
     first, _, last = os.environ.get("SEEDS", "1-20").partition("-")
-    return list(range(int(first), int(last or first) + 1))
+    found = [] if "SEEDS" in os.environ else FOUND
+    return [*range(int(first), int(last or first) + 1), *found]
 
 
 class Killed(BaseException):
@@ -98,8 +103,8 @@ class World:
             loader_batch_records=rng.choice([2, 7, 100]),
             loader_batch_bytes=rng.choice([2000, 45_000_000]),
             loader_linger_seconds=rng.choice([0.0, 1.0]),
-            loader_settle_seconds=60.0,
-            loader_import_deadline_seconds=600.0,
+            loader_settle_seconds=SETTLING,
+            loader_import_deadline_seconds=DEADLINE,
         )
         self.crash = Crash(rng)
         self.wanted: dict[tuple[str, str], object] = {}
@@ -109,6 +114,10 @@ class World:
         self.emails = [f"c{number}@shop.example" for number in range(12)]
         self.value = 0
         self.deleted = False
+        self.asked: set[str] = set()
+        """The tiers whose quota this process knows."""
+        self.over: list[str] = []
+        self.hangs_at = rng.randrange(STEPS) if seed % HANGS == 0 else None
         self._watch()
 
     def _watch(self) -> None:
@@ -121,7 +130,12 @@ class World:
 
         def handled(request: Any) -> Any:
             self.crash.maybe()
+            seen = len(self.rig.box.account.ledger.violations)
             answer = handle(request)
+            for each in list(self.rig.box.account.ledger.violations)[seen:]:
+                if each.detail.startswith("quota") and each.detail in self.asked:
+                    self.over.append(f"{each.detail} at {each.time}")
+            self.asked.add(f"quota {answer.headers.get('x-ratelimit-scope', '').removesuffix('CallRate')}")
             self.crash.maybe()
             return answer
 
@@ -200,8 +214,10 @@ class World:
         chosen |= {"quota_storm": 0.002} if on else {}
         self.rig.box.account.faults.ask(FaultRequest(clear=not on, probabilities=chosen))
 
-    def step(self) -> None:
+    def step(self, number: int) -> None:
         rng, rig = self.rng, self.rig
+        if self.hangs_at == number:
+            rig.fault("import_never_ends")
         for _ in range(rng.randint(0, 8)):
             self.publish()
         if rng.random() < 0.15:
@@ -224,6 +240,7 @@ class World:
         rig = self.rig
         self.crash.left = None
         rig.producer.failures.clear()
+        self.asked.clear()
         self.faults(on=False)
         rig.kill()
         self.faults(on=True)
@@ -299,11 +316,31 @@ class World:
 
     def _no_violation(self) -> None:
         account = self.rig.box.account
-        seen = {(one.kind, one.detail.split()[0]) for one in account.ledger.violations}
+        seen = {
+            (one.kind, one.detail.split()[0])
+            for one in account.ledger.violations
+            if not self._is_beside_one_that_hangs(one)
+        }
         slots = {("call_answered_429", "slots"), ("call_answered_400", "slots")}  # fewer than we were told
-        assert seen <= {("call_answered_429", "a"), *slots}, seen  # "a fault's storm"
+        # What a killed process has used up of the minute, the next one learns from its first answer.
+        assert self.over == []
+        first = {("call_answered_429", "quota")}
+        assert seen <= {("call_answered_429", "a"), *slots, *first}, seen  # "a fault's storm"
         if not self.deleted:
             assert "ContactEmailDoesNotExist" not in account.ledger.by_failure, "an order before its contact"
+
+    def _is_beside_one_that_hangs(self, one: Violation) -> bool:
+        """Whether a key went out again although an import never ends, once it had its time.
+
+        That is the deadline and, for the identical body, the settling time; or that alone, where its id was lost.
+        """
+        if one.kind not in {"key_in_two_open_imports", "single_write_beside_open_import"}:
+            return False
+        job = self.rig.box.account.jobs.find(one.detail.split()[0], "contact_import", "insight_import")
+        hangs = job is not None and job.fault is not None and job.fault.kind == "import_never_ends"
+        known = {row["import_id"] for row in self.rig.imports() if row["state"] == "accepted"}
+        times = SETTLING if job is None or job.id not in known else DEADLINE + SETTLING
+        return hangs and one.time >= job.accepted + times
 
     def _all_accounted_for(self) -> None:
         for name, log in self.rig.topics.log.items():
@@ -313,7 +350,9 @@ class World:
             state = states.get(f"{entity}:{key}")
             if state is None:  # a removal of what was never there
                 assert entity is not Entity.CONTACTS
-                assert not self.rig.attempts(entity, key)
+                # An order whose contact somebody has deleted is refused, and is not there.
+                refused = [("park", "ContactEmailDoesNotExist")] if self.deleted else []
+                assert all(each in refused for each in self.rig.attempts(entity, key))
                 continue
             assert state["sequence"] == sequence or not state["there"], (key, state)
         assert self.rig.people.words.stopped(Entity.CONTACTS) is None
@@ -324,8 +363,8 @@ def test_whatever_happens_the_account_ends_as_it_should(rigs: Callable[..., Any]
     world = World(rigs, seed)
     world.faults(on=True)
     try:
-        for _ in range(STEPS):
-            world.step()
+        for number in range(STEPS):
+            world.step(number)
         world.finish()
         world.check()
     except BaseException:
