@@ -1,8 +1,10 @@
 """A shopper who is to be forgotten: deleted at Dotdigital, orders first, and never sent again."""
 
+from datetime import timedelta
+
 import pytest
 
-from estarsync_core.control import Erasure, erased_key
+from estarsync_core.control import Erasure, Resync, erased_key
 from estarsync_core.entities import Entity, Reason
 from estarsync_core.topics import DELIVERED
 
@@ -309,3 +311,55 @@ def test_what_a_late_block_finds_of_one_who_is_gone_is_forgotten(rig):
     assert last_rows(rig)[f"contacts:{WHO}"] is not None
     block(rig)
     assert last_rows(rig)[f"contacts:{WHO}"] is None
+
+
+FORMER = "former@shop.example"
+
+
+def moved(rig, *, customer: str | None = "7", taken: bool = False) -> None:
+    """A shopper with an order whose e-mail was another one before; where the new one is taken, both contacts are there."""
+    rig.contact(FORMER, CUSTOMER_ID=customer, FIRSTNAME="Aroha")
+    rig.order("O-1", FORMER)
+    if taken:
+        rig.contact(WHO, CUSTOMER_ID="7")
+    rig.run()
+    rig.contact(WHO, CUSTOMER_ID="7", renamed_from=FORMER)
+    rig.tombstone(Entity.CONTACTS, FORMER, Reason.RENAMED)
+    rig.run()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("customer", "taken"), [("7", False), ("7", True), (None, False)])
+def test_nothing_of_an_erased_shopper_stays_or_comes_back_under_a_former_e_mail(rig, customer, taken, known):
+    moved(rig, customer=customer, taken=taken)
+    block(rig)
+    if known:  # to the command, which then blocks it as well
+        block(rig, FORMER)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    rig.turn_for(2)
+    rig.run()
+    for _ in range(2):
+        assert [rig.held(email) for email in (WHO, FORMER)] == [None, None]
+        assert rig.record("orders", "O-1") is None
+        rig.order("O-1", FORMER, total=2.0)  # mapped anew, before the shop's tombstone
+        rig.people.say(
+            "resync/1", Resync("1", Entity.ORDERS, "typed", rig.clock.now() + timedelta(seconds=1))
+        )
+        rig.kill()
+        rig.turn_for(30)
+        rig.run()
+    assert rig.violations == {}
+
+
+def test_another_customers_contact_under_a_former_e_mail_is_not_erased(rig):
+    moved(rig)
+    rig.contact(FORMER, CUSTOMER_ID="8", FIRSTNAME="Rua")
+    rig.run()
+    block(rig)
+    rig.tombstone(Entity.CONTACTS, WHO, ERASED)
+    rig.run()
+    rig.turn_for(2)
+    rig.run()
+    assert rig.held(WHO) is None
+    assert rig.held(FORMER).fields["FIRSTNAME"] == "Rua"

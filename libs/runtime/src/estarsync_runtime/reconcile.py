@@ -75,8 +75,8 @@ class Comparison:
         extra: records that Dotdigital holds and nobody expects.
         dead_letters: expected records that Dotdigital refused, each in the dead letters with its reason; and contacts
             whose erasure it refused.
-        kept: contacts that the shop no longer has, by its own word, and that Dotdigital holds: only an erasure deletes
-            a contact.
+        kept: contacts that the shop no longer has, by its own word, or that were made for orders which are no more, and
+            that Dotdigital holds: only an erasure deletes a contact.
         filtered: records that CONTACT_SCOPE leaves out.
         revenue_expected: the sum of the orders' totals as they were sent.
         revenue_actual: the sum of the orders' totals as Dotdigital holds them.
@@ -412,7 +412,10 @@ class Reconciler:
             row = {} if value is None else msgspec.json.decode(value)
             refused = row.get("outcome") == "dead_letter"
             if entity == Entity.CONTACTS:
-                state = (key, row.get("outcome"), row.get("email"), bool(row.get("there")))
+                # Of no version: a contact that was made for its orders.
+                bare = row.get("outcome") == "delivered" and row.get("sequence") == 0
+                outcome = "kept" if bare else row.get("outcome")
+                state = (key, outcome, row.get("email"), bool(row.get("there")))
                 self._db.execute("INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?)", state)
             self._db.execute(
                 "INSERT OR IGNORE INTO refused VALUES (?, ?)"

@@ -16,6 +16,7 @@ from functools import partial
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from estarsync_core.clock import Clock
 from estarsync_core.dotdigital.outcomes import Call, Next, next_step
@@ -41,6 +42,7 @@ _EVERY = 0.2
 _LAST_BACKOFF = 60.0
 _UNAUTHORIZED = 401
 _CUSTOMER = "CUSTOMER_ID"
+_OTHER = "other_customer"
 _log = structlog.get_logger()
 
 
@@ -227,6 +229,11 @@ class Errands:
         else:
             if self._table.fenced(Entity.CONTACTS, origin) or self._table.orders_in_flight(origin):
                 return
+            before = self._table.get(Entity.CONTACTS, origin)
+            if before is not None and before.origin is not None and before.version < record.version:
+                return  # one change of e-mail after the other
+            if self._skipped(record):
+                return  # begins with the next look
             fences[Entity.CONTACTS].append(Fence(origin, BARE, ""))
             first = Step.FIND_OLD
         errand = Errand(f"{record.entity}-{self._new_id()}", record, first, now)
@@ -234,6 +241,23 @@ class Errands:
             for entity, each in fences.items():
                 self._table.fence(entity, errand.id, each)
         self._open.append(errand)
+
+    def _skipped(self, record: Pending) -> bool:
+        """Whether the shop gave the contact another e-mail before Dotdigital heard of this one: an older one counts."""
+        origin = record.origin or ""
+        settled = self._table.state(Entity.CONTACTS, origin).settled
+        elder = self._table.elder(origin)
+        if elder in {None, record.key} or settled is None or settled.there or settled.email != record.key:
+            return False
+        with self._table.transaction():
+            self._table.set_origin(record.key, elder or "")
+            changed = self._table.pass_on(origin, record.key)
+            left = Settled(settled.version, "", Outcome.RENAMED, record.key, there=False)
+            self._ledger.outbox.append(self._write_down(origin, left))
+            self._ledger.outbox += [
+                self._ledger.settled(Entity.ORDERS, key, state, None) for key, state in changed.items()
+            ]
+        return True
 
     def _orders_are_gone(self, contact: Pending) -> bool:
         """Whether none of the erased contact's orders is there; else they are to be deleted first.
@@ -320,34 +344,50 @@ class Errands:
             {str(name).upper(): value for name, value in fields.items()} if isinstance(fields, dict) else {}
         )
         theirs = found.get(_CUSTOMER)
-        return "" if theirs is not None and str(theirs).strip() == ours else "other_customer"
+        if theirs is None:
+            return "no_customer_id"
+        return "" if str(theirs).strip() == ours else _OTHER
 
     def _renamed(self, errand: Errand, code: str) -> None:
         record, old = errand.record, errand.record.origin or ""
-        before, now = (self._table.state(Entity.CONTACTS, email).settled for email in (old, record.key))
+        now = self._table.state(Entity.CONTACTS, record.key).settled
         with self._table.transaction():
-            changed = self._table.pass_on(old, record.key)
-            entries = [
-                self._ledger.settled(Entity.ORDERS, key, state, None) for key, state in changed.items()
-            ]
-            left = Settled(BARE, "", Outcome.RENAMED, record.key, there=False)
-            if before is not None:
-                left = Settled(before.version, "", Outcome.RENAMED, record.key, there=False)
-            here = Settled(BARE, "", Outcome.UNSURE, None, there=True).after(now)
-            entries += [self._write_down(old, left), self._write_down(record.key, here)]
+            entries = self._pass_on(old, record.key)
+            known_as = None if now is None else now.email  # it may have gone on meanwhile
+            here = Settled(BARE, "", Outcome.UNSURE, known_as, there=True).after(now)
+            entries.append(self._write_down(record.key, here))
             self._close(errand, [*entries, self._ledger.attempt(errand, errand.fence, "renamed", code)])
             self._table.errand_done(record, waits=False)
-        _log.info("renamed", errand=errand.id, orders=len(changed))
+        _log.info("renamed", errand=errand.id)
+
+    def _pass_on(self, old: str, new: str) -> list[Entry]:
+        """Nobody stands at the old address any more: its orders are the new one's."""
+        before = self._table.state(Entity.CONTACTS, old)
+        changed = self._table.pass_on(old, new)
+        version = BARE if before.settled is None else before.settled.version
+        # Unless somebody else is about to have it.
+        left = Settled(version, "", Outcome.RENAMED, new, there=False)
+        if before.waiting is not None and not before.bare:
+            left = Settled(version, "", Outcome.MISSING, None, there=False)
+        return [
+            *(self._ledger.settled(Entity.ORDERS, key, state, None) for key, state in changed.items()),
+            self._write_down(old, left),
+        ]
 
     def _not_renamed(self, errand: Errand, code: str) -> None:
         """The new address is simply imported, if it may be created; the contact at the old one stays."""
+        old = errand.record.origin or ""
+        settled = self._table.state(Entity.CONTACTS, old).settled
         with self._table.transaction():
-            entries = [
-                self._ledger.attempt(errand, errand.fence, "not_renamed", code),
-                *self._left_out(errand),
-            ]
+            entries = [self._ledger.attempt(errand, errand.fence, "not_renamed", code)]
+            if errand.step is Step.FIND_NEW and settled is not None and settled.email == errand.record.key:
+                entries += self._pass_on(old, errand.record.key)
+            elif code == _OTHER and settled is not None and settled.email is not None:
+                entries.append(self._write_down(old, replace(settled, email=None)))
+            entries += self._left_out(errand)
             self._close(errand, entries)
             self._table.errand_done(errand.record, waits=False)
+            self._table.doubt(old)
         _log.info("not_renamed", errand=errand.id, code=code)
 
     def _left_out(self, errand: Errand) -> list[Entry]:
@@ -382,11 +422,12 @@ class Errands:
         entries: list[Entry] = []
         if refusal is None:
             outcome, code = Outcome.REMOVED, ""
-            state = Settled(record.version, "", outcome, None, there=False)
+            known_as = None if before is None else before.email  # others have stayed behind, perhaps
+            state = Settled(record.version, "", outcome, known_as, there=False)
         else:
             outcome, code = Outcome.DEAD_LETTER, refusal or "refused"
             known = refused(record, before)
-            state = Settled(known.version, "", outcome, None, there=True)
+            state = Settled(known.version, "", outcome, known.email, there=True)
             if record.topic is not None:
                 entries.append(self._ledger.dead_letter(record, InvalidRecord("record", code)))
             _log.warning("erasure_refused", errand=errand.id, code=code)

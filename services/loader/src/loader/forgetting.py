@@ -73,13 +73,19 @@ class Forgetting:
                     self._tried.add(email)
                     self._delete(email, state)
                     deletions += 1
-                elif _over(state):
+                elif _over(state) or self._has_gone(email, state):
                     entries += forgotten(self._table, self._ledger, email)
                     self._table.forget(Entity.CONTACTS, email)
             if entries:
                 self._ledger.write(entries)
         if deletions or entries:
             _log.info("forgetting", contacts=deletions, rows=len(entries))
+
+    def _has_gone(self, email: str, state: KeyState) -> bool:
+        """Whether the contact has another e-mail now, and is forgotten under that one, too."""
+        renamed = state.settled is not None and state.settled.outcome is Outcome.RENAMED
+        busy = state.waiting is not None or state.held is not None
+        return renamed and not busy and self._table.renamed_to(email) in self._blocked
 
     def _delete(self, email: str, state: KeyState) -> None:
         version = BARE if state.settled is None else state.settled.version
@@ -95,7 +101,7 @@ def _ours_to_delete(state: KeyState) -> bool:
     settled = state.settled
     if settled is None:
         return state.held == BARE
-    there = settled.there or state.held == BARE or settled.outcome is Outcome.UNSURE
+    there = settled.there or state.held == BARE or settled.outcome in {Outcome.UNSURE, Outcome.KEPT}
     return there and (settled.version == BARE or settled.outcome is Outcome.KEPT)
 
 

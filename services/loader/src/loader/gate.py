@@ -72,15 +72,30 @@ class Gate:
 
     def _drop_blocked(self) -> None:
         """Forget what waits of a shopper who is to be forgotten, and was not yet when it came."""
-        found = [each for each in self._table.people() if each.email in self._blocked]
+        found = [each for each in self._table.people() if self._is_blocked(each.email)]
         with self._table.transaction():
             for each in found:
                 self._table.drop(each.entity, each.key)
+            for email in self._table.left_behind():
+                self._erase_left(email)
         for each in found:
             if not each.bare:
                 self._metrics.delivered.labels(each.entity, "blocked").inc()
         if found:
             _log.info("blocked", records=len(found))
+
+    def _is_blocked(self, email: str) -> bool:
+        return email in self._blocked or self._table.known_as(email) in self._blocked
+
+    def _erase_left(self, email: str) -> None:
+        """A contact that has stayed under an address which the shop changed: it is forgotten with its customer."""
+        state = self._table.state(Entity.CONTACTS, email)
+        left = (
+            state.settled is not None and state.settled.outcome is Outcome.KEPT
+        )  # perhaps: Dotdigital is asked
+        if left and state.waiting is None and self._is_blocked(email):
+            version = BARE if state.settled is None else state.settled.version
+            self._table.put(Pending(Entity.CONTACTS, email, version, Lane.LIVE, None))
 
     def _look_at(self, email: str, entries: list[Entry], counts: Counter[str]) -> None:
         now_called = self._table.renamed_to(email)
@@ -89,11 +104,12 @@ class Gate:
             self._table.give_all(email, now_called)
             email = now_called
         state = self._table.state(Entity.CONTACTS, email)
+        self._erase_left(email)
         if state.there:
             self._table.set_free(email)
             return
         orders = self._table.waiting_orders(email)
-        if state.waiting is not None or not orders:
+        if state.waiting is not None or not orders or self._table.has_successor(email):
             return  # the contact goes first, and its fate brings us here again
         if state.settled is not None and state.settled.outcome is Outcome.DEAD_LETTER:
             for key in orders:

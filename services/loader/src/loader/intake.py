@@ -315,6 +315,8 @@ class Intake:
         if record.tombstone:
             self._remove(record, reason, state)
             return
+        if record.origin is not None:
+            self._link(record)
         if self._is_blocked(record):
             self._table.drop(entity, key)
             self._count(entity, "blocked")
@@ -325,9 +327,10 @@ class Intake:
             self._count(entity, "filtered")
             return
         settled = state.settled
-        if settled is not None and settled.outcome is Outcome.RENAMED:
+        if settled is not None and entity is Entity.CONTACTS and settled.email is not None:
             # Somebody has this address again: later orders under it are theirs.
-            self._remember(record, Settled(settled.version, "", Outcome.MISSING, None, there=False))
+            outcome = Outcome.MISSING if settled.outcome is Outcome.RENAMED else settled.outcome
+            self._remember(record, replace(settled, outcome=outcome, email=None))
         same = (
             settled is not None
             and settled.outcome is Outcome.DELIVERED
@@ -341,14 +344,36 @@ class Intake:
 
     def _is_blocked(self, record: Pending) -> bool:
         """Whether it is of a shopper who was erased."""
-        return (record.key if record.entity is Entity.CONTACTS else record.email) in self._blocked
+        owner = record.key if record.entity is Entity.CONTACTS else record.email or ""
+        return owner in self._blocked or (
+            bool(self._blocked)
+            and record.entity is Entity.ORDERS
+            and self._table.known_as(owner) in self._blocked
+        )
+
+    def _link(self, contact: Pending) -> None:
+        """Remember where the shop's customer has gone from an address that nobody has by now."""
+        former = self._table.state(Entity.CONTACTS, contact.origin or "")
+        newest = max(each for each in (_version(former), former.waiting, _UNKNOWN) if each is not None)
+        left = former.settled is not None and former.settled.outcome in {Outcome.KEPT, Outcome.REMOVED}
+        if (newest < contact.version or left) and not _is_renamed(former):
+            before = former.settled or Settled(BARE, "", Outcome.MISSING, None, there=False)
+            linked = replace(before, email=contact.key)
+            self._table.settle(Entity.CONTACTS, contact.origin or "", linked)
+            self._ledger.outbox.append(
+                self._ledger.settled(Entity.CONTACTS, contact.origin or "", linked, None)
+            )
 
     def _may_be_created(self, record: Pending, state: KeyState) -> bool:
         """Whether it is in scope, or is or may be there already: then an unsubscribe must arrive."""
         if record.in_scope or state.perhaps_there:
             return True
         doubtful = state.settled is not None and state.settled.outcome is Outcome.UNSURE
-        return doubtful or (record.origin is not None and self._table.is_there(record.origin))
+        origin = record.origin
+        if origin is None and state.waiting is not None and record.entity is Entity.CONTACTS:
+            before = self._table.get(Entity.CONTACTS, record.key)
+            origin = None if before is None else before.origin
+        return doubtful or (origin is not None and self._table.is_there(origin))
 
     def _offer(self, record: Pending, state: KeyState) -> None:
         """Put a record into the table, with what must come before it."""
@@ -369,14 +394,17 @@ class Intake:
         """What is not there needs no removal, and a contact is only ever deleted by an erasure."""
         entity, key = record.entity, record.key
         if entity is Entity.CONTACTS and reason is Reason.ERASED:
+            self._table.drop(entity, key)
             self._table.put(record)  # whatever we know of it: Dotdigital is asked
         elif entity is Entity.CONTACTS or reason is Reason.RENAMED or not state.perhaps_there:
             if entity is Entity.CONTACTS and state.perhaps_there:
-                self._remember(record, Settled(record.version, "", Outcome.KEPT, None, state.there))
-            elif state.settled is not None and state.settled.outcome is not Outcome.RENAMED:
-                # What was left out, or is a dead letter, must not come back in an older version.
-                gone = Settled(record.version, "", Outcome.REMOVED, state.settled.email, state.there)
-                self._remember(record, gone)
+                known_as = None if state.settled is None else state.settled.email
+                self._remember(record, Settled(record.version, "", Outcome.KEPT, known_as, state.there))
+            elif state.settled is not None or reason is Reason.RENAMED:
+                # What was left out, renamed, or is a dead letter, must not come back in an older version.
+                before = state.settled or Settled(BARE, "", Outcome.REMOVED, None, there=False)
+                outcome = Outcome.RENAMED if before.outcome is Outcome.RENAMED else Outcome.REMOVED
+                self._remember(record, Settled(record.version, "", outcome, before.email, before.there))
             self._table.drop(entity, key)
             self._count(entity, "removed")
         else:
@@ -388,6 +416,10 @@ class Intake:
 
     def _count(self, entity: Entity, outcome: str) -> None:
         self._metrics.delivered.labels(entity, outcome).inc()
+
+
+def _is_renamed(state: KeyState) -> bool:
+    return state.settled is not None and state.settled.outcome is Outcome.RENAMED
 
 
 def _version(state: KeyState) -> Version | None:

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     UNSURE = "unsure"  # a report left open whether Dotdigital has it
     RENAMED = "renamed"  # a contact that has another e-mail now: `Settled.email`
     FILTERED = "filtered"  # CONTACT_SCOPE leaves it out; `Settled.place` says where to read it again
-    KEPT = "kept"  # a contact that the shop no longer has; only an erasure deletes one
+    KEPT = "kept"  # a contact that the shop no longer has and that is, or may be, there; only an erasure deletes one
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +90,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
         version: the highest version whose fate is known.
         hash: of the payload that was delivered; empty where that is not what Dotdigital holds.
         outcome: the fate of that version.
-        email: an order's contact; the new e-mail of a contact that was renamed.
+        email: an order's contact; of a contact, the e-mail that the shop has for the same customer now, where that is
+            another one.
         there: whether Dotdigital holds the key, in this version or an older one.
         place: partition and offset of a record that was left out.
     """
@@ -113,7 +114,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 def refused(record: Pending, before: Settled | None) -> Settled:
     """The state of a key whose latest version became a dead letter: an older one may be there."""
     there = before is not None and before.there
-    email = before.email if before is not None and there else record.email
+    kept = there or record.entity is Entity.CONTACTS
+    email = before.email if before is not None and kept else record.email
     return Settled(record.version, "", Outcome.DEAD_LETTER, email, there).after(before)
 
 

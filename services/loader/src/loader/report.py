@@ -209,7 +209,7 @@ class Settlement:
         outcome = Outcome.REMOVED if removed else Outcome.DELIVERED
         content = "" if removed else fence.hash
         # The contact may have been renamed meanwhile, and its orders went with it.
-        email = None if fence.email is None else self._table.renamed_to(fence.email)
+        email = _link(case) if fence.email is None else self._table.renamed_to(fence.email)
         state = Settled(fence.version, content, outcome, email, not removed).after(case.state.settled)
         self._write_down(case, state, entries)
         if case.latest:
@@ -226,7 +226,7 @@ class Settlement:
         state = refused(record, case.state.settled)
         if case.verdict.fate is Fate.RETRY:
             # Nobody knows whether it is there: its removal must be sent, or its unsubscribe.
-            state = Settled(state.version, "", state.outcome, fence.email, there=True)
+            state = Settled(state.version, "", state.outcome, fence.email or _link(case), there=True)
         self._write_down(case, state, entries)
         self._table.drop(batch.entity, fence.key)
         if record.bare:
@@ -241,7 +241,7 @@ class Settlement:
         if not case.state.there and not kept:
             known = BARE if case.state.settled is None else case.state.settled.version
             there = case.batch.entity is not Entity.CONTACTS
-            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email, there)
+            doubt = Settled(known, "", Outcome.UNSURE, case.fence.email or _link(case), there)
             self._write_down(case, doubt, entries)
 
     def _write_down(self, case: _Case, state: Settled, entries: list[Entry]) -> None:
@@ -263,7 +263,12 @@ class Settlement:
             # Dotdigital does not know the contact, whatever we thought: it goes there again first.
             self._table.hold(key)
             before = self._table.state(Entity.CONTACTS, email).settled
-            version = BARE if before is None else before.version
-            self._table.settle(
-                Entity.CONTACTS, email, Settled(version, "", Outcome.MISSING, None, there=False)
-            )
+            version, known_as = (BARE, None) if before is None else (before.version, before.email)
+            missing = Settled(version, "", Outcome.MISSING, known_as, there=False)
+            self._table.settle(Entity.CONTACTS, email, missing)
+
+
+def _link(case: _Case) -> str | None:
+    """A contact's other e-mail, which only the shop's next record takes away."""
+    settled = case.state.settled
+    return settled.email if settled is not None and case.batch.entity is Entity.CONTACTS else None

@@ -41,6 +41,7 @@ CREATE TABLE pending (
 CREATE INDEX ready ON pending (entity, lane, sequence, not_before) WHERE batch IS NULL AND waits = 0;
 CREATE INDEX held ON pending (batch) WHERE batch IS NOT NULL;
 CREATE INDEX waiting ON pending (email, lane) WHERE waits = 1;
+CREATE INDEX origins ON pending (origin) WHERE origin IS NOT NULL;
 CREATE INDEX errands ON pending (lane, sequence) WHERE batch IS NULL AND waits = 2;
 CREATE INDEX places ON pending (topic, part, place) WHERE topic IS NOT NULL AND again = 0;
 CREATE INDEX again ON pending (entity, topic, part, place) WHERE again = 1;
@@ -56,6 +57,7 @@ CREATE TABLE settled (
     PRIMARY KEY (entity, key)
 ) WITHOUT ROWID;
 CREATE INDEX owned ON settled (email) WHERE entity = 'orders' AND email IS NOT NULL;
+CREATE INDEX former ON settled (email) WHERE entity = 'contacts' AND email IS NOT NULL;
 CREATE TABLE recalls (entity TEXT, key TEXT, PRIMARY KEY (entity, key)) WITHOUT ROWID;
 CREATE TABLE counts (entity TEXT, lane INTEGER, records INTEGER, PRIMARY KEY (entity, lane)) WITHOUT ROWID;
 CREATE TRIGGER came AFTER INSERT ON pending BEGIN
@@ -165,9 +167,12 @@ class Table:
 
     def drop(self, entity: Entity, key: str) -> None:
         """Nothing of this key waits any more."""
-        self._db.execute("DELETE FROM pending WHERE entity = ? AND key = ?", (entity, key))
+        query = "DELETE FROM pending WHERE entity = ? AND key = ? RETURNING origin"
+        rows = self._db.execute(query, (entity, key)).fetchall()
         if entity is Entity.CONTACTS:
-            self._doubt(key)
+            self.doubt(key)
+            for (origin,) in rows:
+                self.doubt(origin)
 
     def postpone(
         self, entity: Entity, key: str, until: float, attempts: int, parked_at: float | None
@@ -289,7 +294,9 @@ class Table:
                     f"INSERT OR IGNORE INTO recalls {_LEFT_OUT} AND entity = 'orders' AND email = ?", (key,)
                 )
         elif entity is Entity.CONTACTS:
-            self._doubt(key)
+            self.doubt(key)
+        if entity is Entity.CONTACTS and state.outcome is Outcome.KEPT and state.email is not None:
+            self._db.execute("INSERT OR IGNORE INTO unsure VALUES (?)", (key,))
 
     def forget(self, entity: Entity, key: str) -> None:
         """Nothing is known of a key any more."""
@@ -333,7 +340,7 @@ class Table:
         )
         if waits:
             self._orders_waited = True
-            self._doubt(record.email or "")
+            self.doubt(record.email or "")
 
     def people(self) -> Iterator[Person]:
         """Whose the waiting contacts and orders are, deletions and those in flight left out."""
@@ -377,6 +384,31 @@ class Table:
         query = "SELECT 1 FROM fences WHERE entity = ? AND email = ? LIMIT 1"
         return self._db.execute(query, (Entity.ORDERS, email)).fetchone() is not None
 
+    def has_successor(self, email: str) -> bool:
+        """Whether a contact waits that had this e-mail before."""
+        query = "SELECT 1 FROM pending WHERE origin = ? AND entity = 'contacts'"
+        return self._db.execute(query, (email,)).fetchone() is not None
+
+    def elder(self, email: str) -> str | None:
+        """The e-mail under which Dotdigital holds the contact that the shop has given this one."""
+        query = (
+            "SELECT key FROM settled WHERE entity = 'contacts' AND email = ? AND there = 1"
+            " ORDER BY sequence DESC LIMIT 1"
+        )
+        row = self._db.execute(query, (email,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_origin(self, key: str, origin: str) -> None:
+        """A waiting contact had this e-mail before, when Dotdigital saw it last."""
+        self._db.execute(
+            "UPDATE pending SET origin = ? WHERE entity = ? AND key = ?", (origin, Entity.CONTACTS, key)
+        )
+
+    def left_behind(self) -> list[str]:
+        """Contacts that stay under an e-mail which the shop knows by another one by now."""
+        query = "SELECT key FROM settled WHERE entity = 'contacts' AND email IS NOT NULL AND outcome = 'kept'"
+        return [key for (key,) in self._db.execute(query)]
+
     def orders_of(self, email: str) -> dict[str, Settled]:
         """The settled states of the orders that belong to a contact."""
         query = (
@@ -389,9 +421,16 @@ class Table:
         """The e-mail that a contact has now: its own, unless it was renamed."""
         if not self._some_renamed:
             return email
-        query = "SELECT email FROM settled WHERE entity = ? AND key = ? AND outcome = ? AND email IS NOT NULL"
+        return self._follow(email, "outcome = 'renamed'")
+
+    def known_as(self, email: str) -> str:
+        """The e-mail that the shop has for somebody now, also where Dotdigital has not taken it over."""
+        return self._follow(email, "outcome IN ('renamed', 'kept', 'removed')")
+
+    def _follow(self, email: str, condition: str) -> str:
+        query = f"SELECT email FROM settled WHERE entity = 'contacts' AND key = ? AND email IS NOT NULL AND {condition}"
         seen = {email}
-        while row := self._db.execute(query, (Entity.CONTACTS, email, Outcome.RENAMED)).fetchone():
+        while row := self._db.execute(query, (email,)).fetchone():
             if row[0] in seen:
                 break  # there and back again: the last word is in the shop's own records
             email = row[0]
@@ -458,7 +497,8 @@ class Table:
         query = "SELECT count(*) FROM pending WHERE entity = ? AND again = 1"
         return int(self._db.execute(query, (entity,)).fetchone()[0])
 
-    def _doubt(self, email: str) -> None:
+    def doubt(self, email: str | None) -> None:
+        """Something has changed for the orders that wait for a contact."""
         if not self._orders_waited:
             return
         self._db.execute(
