@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast test-long laws demo chaos bench-transformer bench-loader simulate bench-extractor docs alone profile-schema lock clean
+.PHONY: help setup check format test test-fast test-long laws demo chaos bench-transformer bench-loader bench-reconcile simulate bench-extractor docs alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ docs: .venv/.ready ## write the pages that are made from the code
 
 bench-loader: .venv/.ready ## measure the loader by the sandbox's ledger; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench.loader $(BENCH_ARGS)
+
+bench-reconcile: .venv/.ready ## measure a reconcile beside the bare read-back; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench.reconcile $(BENCH_ARGS)
 
 alone: .venv/.ready ## install each service alone, with only its own lock, and import it
 	$(BIN)/python tools/alone.py

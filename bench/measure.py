@@ -61,7 +61,7 @@ def measure(process: subprocess.Popen[bytes], records: int, progress: Callable[[
         if process.poll() is not None:
             raise TimeoutError(f"the worker ended with code {process.returncode}")
         done = progress()
-        now, cpu = clock.monotonic(), _cpu_seconds(pid)
+        now, cpu = clock.monotonic(), cpu_seconds(pid)
         if first is None and done > records * _WARM:
             first = done, now, cpu
         if first is not None and done >= records:
@@ -82,7 +82,8 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 

@@ -45,6 +45,18 @@ CREATE TABLE contacts (email TEXT PRIMARY KEY, outcome TEXT, now_called TEXT, th
 """
 
 
+class _SettledRow(msgspec.Struct, frozen=True, gc=False):
+    """What is needed of the loader's rows."""
+
+    sequence: int = -1
+    outcome: str | None = None
+    email: str | None = None
+    there: bool = False
+
+
+_FORGOTTEN = _SettledRow()
+
+
 @dataclass(slots=True)
 class Difference:
     """One record on which the two sides differ.
@@ -406,23 +418,30 @@ class Reconciler:
         return email
 
     def _read_settled(self) -> None:
+        decoder = msgspec.json.Decoder(_SettledRow)
+        every = self._scope is not ContactScope.ALL  # else only those matter that are not simply delivered
+        refused, contacts = 0, 0
         for message in self._read(self._settings, [self._settings.topic(DELIVERED)]):
             entity, _, key = (message.key() or b"").decode().partition(":")
             value = message.value()
-            row = {} if value is None else msgspec.json.decode(value)
-            refused = row.get("outcome") == "dead_letter"
+            row = _FORGOTTEN if value is None else decoder.decode(value)
             if entity == Entity.CONTACTS:
                 # Of no version: a contact that was made for its orders.
-                bare = row.get("outcome") == "delivered" and row.get("sequence") == 0
-                outcome = "kept" if bare else row.get("outcome")
-                state = (key, outcome, row.get("email"), bool(row.get("there")))
-                self._db.execute("INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?)", state)
-            self._db.execute(
-                "INSERT OR IGNORE INTO refused VALUES (?, ?)"
-                if refused
-                else "DELETE FROM refused WHERE entity = ? AND key = ?",
-                (entity, _held(Entity(entity), key)),
-            )
+                bare = row.outcome == "delivered" and row.sequence == 0
+                outcome = "kept" if bare else row.outcome
+                if every or outcome != "delivered":
+                    contacts += 1
+                    state = (key, outcome, row.email, row.there)
+                    self._db.execute("INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?)", state)
+                elif contacts:
+                    self._db.execute("DELETE FROM contacts WHERE email = ?", (key,))
+            if row.outcome == "dead_letter":
+                refused += 1
+                name = _held(Entity(entity), key)
+                self._db.execute("INSERT OR IGNORE INTO refused VALUES (?, ?)", (entity, name))
+            elif refused:
+                name = _held(Entity(entity), key)
+                self._db.execute("DELETE FROM refused WHERE entity = ? AND key = ?", (entity, name))
 
 
 def _held(entity: Entity, key: str) -> str:

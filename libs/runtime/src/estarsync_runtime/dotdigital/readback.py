@@ -1,7 +1,9 @@
 """Reading back what the account holds, page by page, within the quota."""
 
 from collections.abc import Iterator
-from typing import Any
+from queue import Queue
+from threading import Thread
+from typing import Any, TypeVar
 
 from estarsync_core.dotdigital.fields import DATA_FIELDS
 from estarsync_core.errors import RetryLater, Stop
@@ -13,10 +15,13 @@ _TRIES = 5
 _NOT_FOUND = 404
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 def read_contacts(client: DotdigitalClient, list_id: int) -> Iterator[tuple[str, Json]]:
     """E-mail (lower case) and data fields of every contact on the list. Blocks for a call a page.
+
+    One more page is fetched, by a thread, while the last one is looked at.
 
     Raises:
         RetryLater: Dotdigital keeps failing.
@@ -29,7 +34,7 @@ def read_contacts(client: DotdigitalClient, list_id: int) -> Iterator[tuple[str,
 
 
 def read_records(client: DotdigitalClient, scope: str, collection: str) -> Iterator[tuple[str, Json]]:
-    """Record key and document of every record of a collection. Blocks for a call a page.
+    """Record key and document of every record of a collection. Blocks for a call a page, as `read_contacts`.
 
     Args:
         client: Dotdigital.
@@ -93,10 +98,40 @@ def _body(answer: Answer, what: str) -> Json:
 
 
 def _pages(client: DotdigitalClient, operation: Operation, path: str, query: Json) -> Iterator[Json]:
+    for items in _ahead(_chunks(client, operation, path, query)):
+        yield from items
+
+
+def _ahead(chunks: Iterator[T]) -> Iterator[T]:
+    """The same, each fetched by a thread while the one before is looked at; two wait at most."""
+    waiting: Queue[tuple[T | None, BaseException | None]] = Queue(1)
+
+    def fetch() -> None:
+        try:
+            for chunk in chunks:
+                waiting.put((chunk, None))
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            waiting.put((None, error))
+        else:
+            waiting.put((None, None))
+
+    # A daemon: who stops in the middle need not wait for a call, or for the quota's minute.
+    Thread(target=fetch, name="read-back", daemon=True).start()
+    while True:
+        chunk, error = waiting.get()
+        if error is not None:
+            raise error
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _chunks(client: DotdigitalClient, operation: Operation, path: str, query: Json) -> Iterator[list[Json]]:
+    """The items of each page."""
     marker: str | None = None
     while True:
         page = _page(client, operation, path, query if marker is None else {**query, "marker": marker})
-        yield from page.get("_items") or []
+        yield page.get("_items") or []
         # A page may be shorter than the limit: only a missing `next` says that it was the last.
         following = (page.get("_links") or {}).get("next")
         if not isinstance(following, dict) or not following.get("marker"):
