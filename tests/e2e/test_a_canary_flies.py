@@ -1,6 +1,9 @@
 """Claim: `canary` sends synthetic records the whole path, measures it, and leaves both sides in agreement."""
 
 import json
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -54,3 +57,43 @@ def test_a_canary_flies(installation):
     )
     assert code == 1
     assert "under the canary's keys (products)" in err
+
+    # A service stands still: the command says where it waits, and Ctrl-C leaves nothing behind.
+    installation.stop("transformer")
+    code, out, err = installation.command("canary", "--yes", "--timeout", "10")
+    assert code == 1
+    assert "products: the transformer has not mapped it" in err, out + err
+    flying = subprocess.Popen(
+        [sys.executable, "-m", "estarsync_cli", "canary", "--yes"],
+        env=installation.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert flying.stderr is not None
+    said = ""
+    while "has not mapped it" not in said:
+        said += flying.stderr.readline() or pytest.fail(said)
+    code, _, err = installation.command("canary", "--yes")
+    assert code == 2
+    assert "is under way" in err
+    flying.send_signal(signal.SIGINT)
+    _, said = flying.communicate(timeout=60)
+    assert flying.returncode == 130, said
+    assert "taken away again" in said
+    installation.start("transformer")
+    assert {path["result"] for path in fly(installation)["records"].values()} == {"arrived"}
+    assert installation.counts() == counts
+
+
+def test_a_canary_that_is_out_of_scope_says_so(installation):
+    installation.start("extractor", "transformer")
+    installation.start("loader", CONTACT_SCOPE="subscribed")
+    code, out, err = installation.command("canary", "--yes", "--json", CONTACT_SCOPE="subscribed")
+    assert code == 0, out + err + installation.logs()
+    results = {entity: path["result"] for entity, path in json.loads(out)["records"].items()}
+    assert results == {"contacts": "filtered", "products": "arrived", "orders": "filtered"}
+    assert held(installation, f"/contacts/v3/email/{EMAIL}") == 404
+    code, out, err = installation.command("canary", "--yes")
+    assert code == 0
+    assert "CONTACT_SCOPE leaves the canary's contact out" in err

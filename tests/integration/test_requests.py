@@ -161,11 +161,14 @@ def test_a_request_is_stopped_and_resumed(settings, command):
     assert code == 0, err
     (asked,) = msgspec.json.decode(out)
     key = f"resync/{asked['id']}"
-    assert command("requests", "stop", asked["id"])[0] == 0
+    code, _, err = command("requests", "stop", asked["id"])
+    assert code == 2
+    assert "--yes" in err
+    assert command("requests", "stop", asked["id"], "--yes")[0] == 0
     stopped = read_words(settings).get(key, Resync)
     assert stopped is not None
     assert stopped.cancelled
-    assert command("requests", "resume", asked["id"])[0] == 0
+    assert command("requests", "resume", asked["id"], "--yes")[0] == 0
     resumed = read_words(settings).get(key, Resync)
     assert resumed is not None
     assert not resumed.cancelled

@@ -36,7 +36,7 @@ _TIMEOUT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """A record of a topic: its event's number, when it was written, and what the loader says (in its topic only)."""
 
     sequence: int
@@ -64,9 +64,9 @@ class Path:
     outcome: str | None = None
     removed: bool = False
     gone: datetime | None = None
-    seen: dict[str, list[_Seen]] = field(default_factory=lambda: {hop: [] for hop in HOPS})
+    seen: dict[str, list[Seen]] = field(default_factory=lambda: {hop: [] for hop in HOPS})
 
-    def take(self, hop: str, seen: _Seen) -> None:
+    def take(self, hop: str, seen: Seen) -> None:
         """Take in a record of the topic to which a hop leads."""
         self.seen[hop].append(seen)
         published = [each for each in self.seen["extract"] if not each.tombstone]
@@ -216,13 +216,13 @@ class Flight:
             row: dict[str, Any] = msgspec.json.decode(value or b"{}")
             if row:
                 at = datetime.fromisoformat(row["at"]).astimezone(UTC)
-                path.take(hop, _Seen(row["sequence"], at, tombstone=False, outcome=row["outcome"]))
+                path.take(hop, Seen(row["sequence"], at, tombstone=False, outcome=row["outcome"]))
             return
         if hop == "extract" and value is not None and self._canary.id.encode() not in value:
             return  # of another flight
         at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
         sequence = version_of(headers_of(message))[0].sequence
-        path.take(hop, _Seen(sequence, at, tombstone=value is None))
+        path.take(hop, Seen(sequence, at, tombstone=value is None))
 
     def _held(self, entity: Entity) -> dict[str, Any] | None:
         keys, account = self._canary.keys, self._account

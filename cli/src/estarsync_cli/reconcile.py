@@ -1,7 +1,7 @@
 """`estarsync reconcile`: is everything there?"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from estarsync_cli.asking import Yes, agree
@@ -77,7 +79,9 @@ def reconcile(
     requests: list[Request] = []
     _say_what_is_on_its_way(settings)
     with ExitStack() as stack:
+        stack.enter_context(_interruptible())
         account = existing(client, settings)
+        notice("reading what is expected …")
         reconciler = stack.enter_context(
             closing(
                 Reconciler(
@@ -89,8 +93,7 @@ def reconcile(
         for each in entity or list(Entity):
             if sample is not None:
                 reconciler.sample(each, sample, SystemRandom())
-            notice(f"reading Dotdigital's {each} back …")
-            results[each] = reconciler.compare(each)
+            results[each] = _compare(reconciler, each)
             if lines is not None:
                 lines.writelines(_details(reconciler, each))
             if heal:
@@ -107,6 +110,25 @@ def reconcile(
         _end_of_healing(requests, healed, results)
     elif not all(result.in_agreement for result in results.values()):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C while both sides are read."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        notice("nothing was changed, and nothing is measured: run the command again")
+        raise typer.Exit(130) from None
+
+
+def _compare(reconciler: Reconciler, entity: Entity) -> Comparison:
+    """With a bar on stderr: a large account takes minutes, and a small quota hours."""
+    notice(f"reading Dotdigital's {entity} back …")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(entity, total=reconciler.count(entity))
+        return reconciler.compare(entity, lambda number: bars.update(task, completed=number))
 
 
 def _say_what_is_on_its_way(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import typer
 from rich.table import Table
 
+from estarsync_cli.asking import Yes, agree
 from estarsync_cli.following import (
     Request,
     all_requests,
@@ -52,24 +53,32 @@ def follow_request(request_id: Id, *, as_json: Json = False) -> None:
 
 
 @app.command("stop")
-def stop(request_id: Id, *, as_json: Json = False) -> None:
+def stop(request_id: Id, *, yes: Yes = False, as_json: Json = False) -> None:
     """Stop a resync or a backfill. What it has done stays done; `resume` lets it go on."""
-    _switch(request_id, cancelled=True, as_json=as_json)
+    _switch(request_id, cancelled=True, yes=yes, as_json=as_json)
 
 
 @app.command("resume")
-def resume(request_id: Id, *, as_json: Json = False) -> None:
+def resume(request_id: Id, *, yes: Yes = False, as_json: Json = False) -> None:
     """Let a resync or a backfill that was stopped go on from where it was."""
-    _switch(request_id, cancelled=False, as_json=as_json)
+    _switch(request_id, cancelled=False, yes=yes, as_json=as_json)
 
 
-def _switch(request_id: str, *, cancelled: bool, as_json: bool) -> None:
+def _switch(request_id: str, *, cancelled: bool, yes: bool, as_json: bool) -> None:
     settings = load(KafkaSettings)
     request = _find(settings, request_id)
     if isinstance(request, Redrive):
         raise ConfigurationError(
             [f"{request_id} is a redrive, which is over in a moment: nothing to stop or resume"]
         )
+    come = progress_of(read_words(settings), request)
+    done = 0 if come is None else come.done
+    plan = (
+        f"{who(request)} will stop {request_id} after {done:,} records, which stay as they are; `resume` lets it go on."
+        if cancelled
+        else f"{who(request)} will go on with {request_id}, of which {done:,} records are done."
+    )
+    agree([plan[0].upper() + plan[1:]], yes=yes)
     changed = msgspec.structs.replace(request, cancelled=cancelled)
     write_words(settings, {request_key(changed): encode(changed)})
     if as_json:

@@ -196,8 +196,7 @@ class Reconciler:
             if payload is not None:
                 self._expect(entity, key, payload)
         self._db.execute("COMMIT")
-        picked = "SELECT count(*) FROM expected WHERE entity = ? AND picked = 1"
-        return int(self._db.execute(picked, (entity,)).fetchone()[0])
+        return self.count(entity)
 
     def sample(self, entity: Entity, count: int, rng: Random) -> int:
         """From now on, compare only so many records of an entity, chosen by the dice and read one by one.
@@ -222,8 +221,17 @@ class Reconciler:
         self._db.execute("COMMIT")
         return len(chosen)
 
-    def compare(self, entity: Entity) -> Comparison:
+    def count(self, entity: Entity) -> int:
+        """How many records are expected, of those that are looked at."""
+        query = "SELECT count(*) FROM expected WHERE entity = ? AND picked = 1"
+        return int(self._db.execute(query, (entity,)).fetchone()[0])
+
+    def compare(self, entity: Entity, came: Callable[[int], None] = lambda _: None) -> Comparison:
         """Read the entity back and compare.
+
+        Args:
+            entity: which.
+            came: told now and then how many records were read.
 
         Raises:
             RetryLater: Dotdigital keeps failing.
@@ -231,7 +239,9 @@ class Reconciler:
         """
         result = Comparison(filtered=self._filtered[entity])
         self._db.execute("BEGIN")
-        for key, actual in self._actual(entity):
+        for number, (key, actual) in enumerate(self._actual(entity)):
+            if not number % _AT_ONCE:
+                came(number)
             if (entity, key) not in self._without:
                 self._one(entity, key, actual, result)
         self._db.execute("COMMIT")
