@@ -39,6 +39,7 @@ from loader.intake import Intake
 from loader.lanes import Lanes
 from loader.ledger import Ledger
 from loader.loop import Loop
+from loader.reader import Reader
 from loader.recall import Recall
 from loader.redrive import Redriver
 from loader.replay import Replay
@@ -76,14 +77,32 @@ class Topics:
     def __init__(self, names: list[str], clock: FakeClock) -> None:
         self.log: dict[str, list[Message]] = {name: [] for name in names}
         self.pace = 0.0
+        self.backlog: Topics | None = None
+        self.closed = False
         self._clock = clock
         self._next = dict.fromkeys(names, 0)
         self._at_end: set[str] = set()
         self.paused: set[str] = set()
 
+    def apart(self, offsets: Mapping[tuple[str, int], int]) -> Reader:
+        """Read what comes from now on, and the backlog from these offsets beside it."""
+        self.backlog = Topics([], self._clock)
+        self.backlog.log = self.log
+        self.backlog.seek(offsets)
+        ends = {(name, 0): len(log) for name, log in self.log.items()}
+        self.seek(ends)
+        begins = {place: offsets.get(place, 0) for place in ends}
+        return Reader(
+            self,
+            self.backlog,
+            {place: (begins[place], end) for place, end in ends.items() if begins[place] < end},
+        )
+
     @property
     def read(self) -> bool:
         """Whether everything was read."""
+        if self.backlog is not None and not self.backlog.closed:
+            return False
         return all(self._next[name] == len(log) for name, log in self.log.items())
 
     def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
@@ -116,6 +135,9 @@ class Topics:
                 found.append(Message(topic=name, partition=0, offset=len(log), error=end))
         self._clock.advance(0.0 if found else max(self.pace, timeout))
         return found
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Archive:
@@ -194,6 +216,9 @@ class People:
 class Rig:
     """A loader with its account, its topics and its clock; time passes only in `run`."""
 
+    apart = False
+    """Whether a loader that starts reads its backlog beside what is new."""
+
     def __init__(self, folder: Path, options: Options, settings: Settings, chunk: int, seed: int) -> None:
         self.folder, self.settings, self.codec, self.chunk = folder, settings, CODEC, chunk
         self.clock = FakeClock()
@@ -262,10 +287,19 @@ class Rig:
             self.table.settle(entity, key, state)
         self.engine.adopt(*open_batches(self._rows(IMPORTS), self.folder, self.chunk))
         blocked = self.people.words.blocked
-        intake = Intake(
-            self.settings, self.table, self.codec, ledger, self.metrics, blocked, self.settings.contact_scope
-        )
+        self.topics.backlog = None
         self.topics.seek(self.producer.offsets)
+        reader = self.topics.apart(self.producer.offsets) if self.apart else Reader(self.topics)
+        intake = Intake(
+            self.settings,
+            self.table,
+            self.codec,
+            ledger,
+            self.metrics,
+            blocked,
+            self.settings.contact_scope,
+            reader.unread,
+        )
         places = [(name, 0) for name in self.topics.log]
         words, archive = self.people.words, Archive(self.topics, self.producer, self.settings)
         names = {entity: self.settings.topic(typed_topic(entity)) for entity in Entity}
@@ -279,13 +313,13 @@ class Rig:
             self.settings.loader_disk_bytes,
             self.folder,
             lambda: self.table.bytes_used + self.engine.bytes_used,
-            self.topics,
+            reader,
             [contacts],
             others,
             self.metrics,
         )
         self.loop = Loop(
-            self.topics, places, intake, self.engine, control, self.table, ledger, self.clock, positions, disk
+            reader, places, intake, self.engine, control, self.table, ledger, self.clock, positions, disk
         )
 
     def _new_id(self) -> UUID:

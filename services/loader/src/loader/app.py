@@ -37,6 +37,7 @@ from loader.intake import Intake
 from loader.lanes import Lanes
 from loader.ledger import SERVICE, Ledger, Place
 from loader.loop import Loop
+from loader.reader import reading
 from loader.recall import KafkaShelf, Recall
 from loader.redrive import Redriver
 from loader.replay import Replay
@@ -125,14 +126,16 @@ def lead(
         # First of all: from here on an older loader can't write, so what is read next is all there is.
         producer = TransactionalProducer(producer_config(settings, GROUP), clock, metrics)
         consumer, table, client = read.consumer, standby.table, standby.client
-        _begin_at_committed(consumer, read.partitions, clock)
+        begin = _committed(consumer, read.partitions, clock)
+        another = partial(Consumer, consumer_config(settings, GROUP))
+        reader = stack.enter_context(reading(consumer, begin, another))
         standby.delivered.catch_up(beat)
         send_offsets = partial(producer.send_offsets, consumer=consumer)
         ledger = Ledger(settings, producer, send_offsets, clock, beat)
         codec = codec_for(settings)
-        reader = ControlReader(settings)
-        stack.callback(reader.close)
-        lanes = Lanes(reader.words, ledger, clock, metrics, uuid4)
+        people = ControlReader(settings)
+        stack.callback(people.close)
+        lanes = Lanes(people.words, ledger, clock, metrics, uuid4)
         settlement = Settlement(settings, table, ledger, lanes, clock, metrics)
         calls = ThreadedCalls(_CALLS_AT_ONCE)
         stack.callback(calls.close)
@@ -142,7 +145,7 @@ def lead(
             Spooler(standby.folder, standby.account, codec, settings.loader_batch_bytes),
             ledger,
             settlement,
-            Gate(table, ledger, metrics, reader.words.blocked, settings.contact_scope),
+            Gate(table, ledger, metrics, people.words.blocked, settings.contact_scope),
             Errands(
                 table,
                 ledger,
@@ -155,7 +158,7 @@ def lead(
                 clock,
                 metrics,
                 uuid4,
-                reader.words.blocked,
+                people.words.blocked,
             ),
             client,
             calls,
@@ -167,30 +170,30 @@ def lead(
         stack.callback(engine.close)
         imports = rows_of(read_topics(settings, [settings.topic(IMPORTS)]))
         engine.adopt(*open_batches(imports, standby.folder))
-        blocked, scope = reader.words.blocked, settings.contact_scope
-        intake = Intake(settings, table, codec, ledger, metrics, blocked, scope)
+        blocked, scope = people.words.blocked, settings.contact_scope
+        intake = Intake(settings, table, codec, ledger, metrics, blocked, scope, reader.unread)
         places: list[Place] = [(each.topic, each.partition) for each in read.partitions]
         archive = KafkaArchive(settings)
         names = {entity: settings.topic(typed_topic(entity)) for entity in Entity}
-        replay = Replay(reader.words, archive, intake, table, ledger, clock, metrics, names)
+        replay = Replay(people.words, archive, intake, table, ledger, clock, metrics, names)
         stack.callback(replay.close)
-        redriver = Redriver(reader.words, archive, intake, table, ledger, clock)
+        redriver = Redriver(people.words, archive, intake, table, ledger, clock)
         shelf = KafkaShelf(settings)
         stack.callback(shelf.close)
         recall = Recall(table, intake, shelf, settings.contact_scope)
-        control = Control(reader, lanes, settlement, replay, redriver, recall, clock)
+        control = Control(people, lanes, settlement, replay, redriver, recall, clock)
         positions = Positions(metrics, clock, ends_of(consumer))
         own = names[Entity.CONTACTS]
         disk = Disk(
             settings.loader_disk_bytes,
             standby.folder,
             lambda: table.bytes_used + engine.bytes_used,
-            consumer,
+            reader,
             [place for place in places if place[0] == own],
             [place for place in places if place[0] != own],
             metrics,
         )
-        yield Loop(consumer, places, intake, engine, control, table, ledger, clock, positions, disk)
+        yield Loop(reader, places, intake, engine, control, table, ledger, clock, positions, disk)
 
 
 def serve(settings: Settings, context: Context) -> None:
@@ -225,26 +228,17 @@ def _outputs(settings: KafkaSettings) -> list[str]:
     return [settings.topic(name) for name in (*dead_letters, IMPORTS, DELIVERED, DELIVERIES, CONTROL)]
 
 
-def _begin_at_committed(consumer: Consumer, partitions: list[TopicPartition], clock: Clock) -> None:
-    """Read every partition of the typed topics from where the last loader had settled everything.
+def _committed(consumer: Consumer, partitions: list[TopicPartition], clock: Clock) -> list[TopicPartition]:
+    """Where to read every partition from: where the last loader had settled everything.
 
     There is one active loader, so it takes all partitions itself: no rebalance, no pause.
     """
-    begin = [
-        TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else start.offset)
-        for start, at in zip(partitions, _committed(consumer, partitions, clock), strict=True)
-    ]
-    with translated():
-        consumer.assign(begin)
-
-
-def _committed(consumer: Consumer, partitions: list[TopicPartition], clock: Clock) -> list[TopicPartition]:
     deadline = clock.monotonic() + _COORDINATOR_SECONDS
     while True:
         try:
             with translated():
-                found: list[TopicPartition] = consumer.committed(partitions, timeout=_TIMEOUT)
-                return found
+                committed: list[TopicPartition] = consumer.committed(partitions, timeout=_TIMEOUT)
+            return [at if at.offset >= 0 else first for first, at in zip(partitions, committed, strict=True)]
         except RetryLater as error:
             # A broker that has just started does not know the group's coordinator for a moment.
             if clock.monotonic() > deadline:

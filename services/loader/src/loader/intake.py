@@ -1,7 +1,7 @@
 """From the typed topics into the pending table, as fast as they come: reading never waits for delivery."""
 
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -62,6 +62,7 @@ class Intake:
         metrics: where fates are counted.
         blocked: e-mails that were erased; nothing of theirs is sent.
         scope: which contacts may be created.
+        unread: where a part of a partition begins that is read only after what is taken now; None where there is none.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Intake:
         metrics: Metrics,
         blocked: Container[object] = (),
         scope: ContactScope = ContactScope.ALL,
+        unread: Callable[[Place], int | None] = lambda _: None,
     ) -> None:
         self._entities = {settings.topic(typed_topic(entity)): entity for entity in Entity}
         self._table = table
@@ -81,6 +83,7 @@ class Intake:
         self._metrics = metrics
         self._blocked = blocked
         self._scope = scope
+        self._unread = unread
         self._at_end: set[Place] = set()
         self._untaken: deque[Message] = deque()
         self._offered = 0
@@ -130,7 +133,7 @@ class Intake:
         error = message.error()
         if error is None:
             self._take_one(message)
-            self.positions[place] = (message.offset() or 0) + 1
+            self.positions[place] = max(self.positions.get(place, 0), (message.offset() or 0) + 1)
             self._at_end.discard(place)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
             # Transaction markers take offsets too: the end may lie beyond the last record.
@@ -301,12 +304,7 @@ class Intake:
     def _put(self, record: Pending, reason: Reason | None, *, forced: bool = False) -> None:
         entity, key = record.entity, record.key
         state = self._table.state(entity, key)
-        newest = max(
-            (each for each in (_version(state), state.waiting) if each is not None), default=_UNKNOWN
-        )
-        once_more = forced and record.version == newest and state.waiting is None
-        if record.version <= newest and not once_more:
-            self._count(entity, "superseded")
+        if self._is_overtaken(record, state, forced=forced):
             return
         if state.waiting is not None and not state.bare and state.waiting != state.held:
             self._count(
@@ -337,10 +335,38 @@ class Intake:
             and settled.hash == content_hash(record.payload)
         )
         if same and state.held is None and not forced:
+            if settled is not None and self._is_early(record):
+                self._remember(record, replace(settled, version=record.version))
             self._table.drop(entity, key)
             self._count(entity, "unchanged")
             return
         self._offer(record, state)
+
+    def _is_overtaken(self, record: Pending, state: KeyState, *, forced: bool) -> bool:
+        """Whether this version, or a newer one, is known already."""
+        newest = max(
+            (each for each in (_version(state), state.waiting) if each is not None), default=_UNKNOWN
+        )
+        once_more = forced and record.version == newest and state.waiting is None
+        if record.version > newest or once_more:
+            return False
+        if record.origin is not None:
+            self._pass_origin_on(record, state)
+        self._count(record.entity, "superseded")
+        return True
+
+    def _pass_origin_on(self, record: Pending, state: KeyState) -> None:
+        """The rename comes first, also where a newer version was read before the one that tells of it.
+
+        Only as long as nothing was sent.
+        """
+        waiting = self._table.get(record.entity, record.key)
+        settled = _version(state)
+        if waiting is None or waiting.origin is not None or waiting.tombstone or state.held is not None:
+            return
+        if settled is None or settled < record.version:
+            offset = min(waiting.offset, record.offset)
+            self._table.put(replace(waiting, origin=record.origin, offset=offset))
 
     def _is_blocked(self, record: Pending) -> bool:
         """Whether it is of a shopper who was erased."""
@@ -400,7 +426,7 @@ class Intake:
             if entity is Entity.CONTACTS and state.perhaps_there:
                 known_as = None if state.settled is None else state.settled.email
                 self._remember(record, Settled(record.version, "", Outcome.KEPT, known_as, state.there))
-            elif state.settled is not None or reason is Reason.RENAMED:
+            elif state.settled is not None or reason is Reason.RENAMED or self._is_early(record):
                 # What was left out, renamed, or is a dead letter, must not come back in an older version.
                 before = state.settled or Settled(BARE, "", Outcome.REMOVED, None, there=False)
                 outcome = Outcome.RENAMED if before.outcome is Outcome.RENAMED else Outcome.REMOVED
@@ -409,6 +435,11 @@ class Intake:
             self._count(entity, "removed")
         else:
             self._table.put(replace(record, email=self._table.owner(entity, key)))
+
+    def _is_early(self, record: Pending) -> bool:
+        """Whether older versions may be read after it: then they must be known for what they are."""
+        begin = self._unread((record.topic or "", record.partition))
+        return begin is not None and begin <= record.offset
 
     def _remember(self, record: Pending, state: Settled) -> None:
         self._table.settle(record.entity, record.key, state)

@@ -30,10 +30,14 @@ _log = structlog.get_logger()
 
 
 class Consumer(Protocol):
-    """Where records come from: Kafka's consumer, or a fake."""
+    """Where records come from: `Reader`, or a fake."""
 
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         """The next records and events; blocks for at most `timeout` seconds."""
+        ...
+
+    def unread(self, place: Place) -> int | None:
+        """Where a part of a partition begins that is not read yet, though later ones are; None where there is none."""
         ...
 
 
@@ -141,7 +145,11 @@ class Loop:
         taken over is noticed that way.
         """
         finished = {
-            place: position if (oldest := self._table.oldest(*place)) is None else min(position, oldest)
+            place: min(
+                each
+                for each in (position, self._table.oldest(*place), self._consumer.unread(place))
+                if each is not None
+            )
             for place, position in self._intake.positions.items()
         }
         changed = {
