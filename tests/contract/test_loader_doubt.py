@@ -3,6 +3,7 @@
 import pytest
 
 from estarsync_core.entities import Entity
+from estarsync_core.topics import DELIVERED
 
 CONTACT_IMPORT, INSIGHT_IMPORT = "/contacts/v3/import", "/insightData/v3/import"
 
@@ -86,3 +87,37 @@ def test_what_a_report_has_settled_is_not_doubted_after_the_settling_time(rig):
     rig.tombstone(Entity.PRODUCTS, "A")
     rig.run(600)
     assert rig.states()["products:A"]["there"] is False
+
+
+def test_a_large_batch_ends_in_small_transactions_and_a_crash_between_them_is_safe(rigs):
+    rig = rigs(chunk=2, loader_batch_records=7)
+    rig.calls.held = True
+    for number in range(7):
+        rig.product(f"p{number}")
+    rig.run(until=lambda: rig.engine.calling)
+    rig.kill()
+    for number in range(7):
+        rig.tombstone(Entity.PRODUCTS, f"p{number}")
+    produce, transactions = rig.producer.produce, list[int]()
+    rig.turn_for(30)
+
+    def watched(topic: str, key: bytes, value: bytes, headers: object = None) -> None:
+        if topic.endswith("delivered.v1") and b"unsure" in value:
+            written = len(rig.written(DELIVERED))
+            if not transactions or transactions[-1] != written:
+                transactions.append(written)
+            if len(transactions) == 3:
+                raise Killed
+        produce(topic, key, value, headers)
+
+    rig.producer.produce = watched
+    with pytest.raises(Killed):
+        rig.run(300)
+    assert transactions == [0, 2, 4]
+    rig.producer.produce = produce
+    rig.kill()
+    assert len(list(rig.box.account.collection("catalog_estar").rows)) == 7
+    rig.run(300)
+    assert list(rig.box.account.collection("catalog_estar").rows) == []
+    assert next(row["why"] for row in rig.imports() if row["state"] == "closed") == "settled"
+    assert rig.violations == {}

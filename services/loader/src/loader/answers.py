@@ -203,6 +203,9 @@ class Answers:
         if next(batch.settling, _OVER) is not _OVER:
             return
         batch.settling = None
+        if batch.closing:
+            self._forget(batch)
+            return
         batch.reported = True
         if batch.lost:
             self.settle(batch)
@@ -217,17 +220,19 @@ class Answers:
         batch.discard()
 
     def close(self, batch: Batch, why: str, *, refused: bool = False) -> None:
-        """A batch is over: its keys may go into others.
+        """A batch is over: its keys may go into others, those of a large one soon.
 
         Where no report has said what became of an import, some of its records may be there, unless Dotdigital has
         refused it.
         """
-        with self._table.transaction():
-            known = batch.reported or (refused and not batch.failures)
-            doubts = [] if known else self._settlement.doubts(batch)
-            self._table.release(batch.id)
-            self._ledger.write([*doubts, self._ledger.closed(batch, why)])
-        self._forget(batch)
+        known = batch.reported or (refused and not batch.failures)
+        batch.settling = self._settlement.last_steps(batch, why, known=known)
+        batch.closing = True
+        batch.state, batch.due = State.REPORTED, self._clock.monotonic()
+        batch.discard()
+        if known or refused or len(batch.fences) <= batch.fences.chunk:
+            while batch.settling is not None:
+                self.go_on(batch)
 
     def _hold(self, batch: Batch, code: str, what: str) -> None:
         """Stop the lane: a person must look."""

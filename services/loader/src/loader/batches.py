@@ -68,6 +68,7 @@ class Batch:
         restored: whether it was left by an earlier process.
         settling: settles its records, a few with every step, once its report is there.
         reported: whether a report has said what became of its records.
+        closing: whether it is over once `settling` is through.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Batch:
     restored: bool = False
     settling: Iterator[None] | None = None
     reported: bool = False
+    closing: bool = False
 
     @property
     def operation(self) -> Operation:

@@ -99,18 +99,40 @@ class Settlement:
         verdicts = [Verdict(Fate.DEAD_LETTER, code)] * len(fences)
         self._settle(batch, fences, verdicts, last=True, keep_fences=False)
 
-    def doubts(self, batch: Batch) -> list[Entry]:
-        """What to write down of a batch that ends without a report: whatever an import held may be there.
+    def last_steps(self, batch: Batch, why: str, *, known: bool) -> Iterator[None]:
+        """Let a batch end without a report, some records with each step, each in a Kafka transaction.
 
-        Remembered here at once. A removal must be sent, also by a loader that starts after a crash.
+        Whatever an import held may be there: a removal must be sent, also by a loader that starts after a crash. After
+        one between two steps the batch is still open, and is ended again by the next loader.
+
+        Args:
+            batch: the batch.
+            why: it is over.
+            known: whether there is nothing to doubt, since a report has settled it or Dotdigital has refused it.
         """
-        if batch.kind is not Kind.IMPORT:
-            return []
-        entries: list[Entry] = []
-        for fence in batch.fences:
-            state = self._table.state(batch.entity, fence.key)
-            self._doubt(_Case(batch, fence, _UNSAID, state), entries)
-        return entries
+        doubtful = batch.kind is Kind.IMPORT and not known
+        left, ended = len(batch.fences), False
+        for fences in batch.fences.chunks() if doubtful else ():
+            left -= len(fences)
+            entries: list[Entry] = []
+            with self._table.transaction():
+                for fence in fences:
+                    state = self._table.state(batch.entity, fence.key)
+                    self._doubt(_Case(batch, fence, _UNSAID, state), entries)
+                if left:
+                    self._ledger.write(entries)
+                else:
+                    self._end(batch, why, entries)
+                    ended = True
+            if left:
+                yield
+        if not ended:
+            with self._table.transaction():
+                self._end(batch, why, [])
+
+    def _end(self, batch: Batch, why: str, entries: list[Entry]) -> None:
+        self._table.release(batch.id)
+        self._ledger.write([*entries, self._ledger.closed(batch, why)])
 
     @staticmethod
     def _judge(batch: Batch, report: Report | None) -> Callable[[str], Verdict]:
