@@ -62,8 +62,24 @@ class World:
             )
             self.put(topic, key, value, headers.encode())
 
-    def settled(self, entity: Entity, key: str, outcome: str, code: str = "", *, there: bool) -> None:
-        row = {"sequence": self._sequence, "revision": 1, "hash": "", "outcome": outcome, "there": there}
+    def settled(
+        self,
+        entity: Entity,
+        key: str,
+        outcome: str,
+        code: str = "",
+        *,
+        there: bool,
+        email: str | None = None,
+    ) -> None:
+        row = {
+            "sequence": self._sequence,
+            "revision": 1,
+            "hash": "",
+            "outcome": outcome,
+            "there": there,
+            "email": email,
+        }
         self.put(DELIVERED, f"{entity}:{key}", msgspec.json.encode(row))
         at = CLOCK.now().isoformat()
         attempt = {
@@ -201,3 +217,40 @@ def test_a_refused_guest_is_in_the_receipt(world: World) -> None:
     assert code == 1
     assert '"refused": "contact_suppressed"' in out
     assert "do it there" in err
+
+
+FORMER, OLDEST, TAKEN = "anna.b@example.com", "anna.c@example.com", "office@example.com"
+
+
+def test_former_e_mails_are_erased_and_lifted_with_the_last_one(world: World) -> None:
+    for old, new, outcome in ((OLDEST, FORMER, "kept"), (FORMER, ANNA, "renamed"), (TAKEN, ANNA, "kept")):
+        world.event(Entity.CONTACTS, old, b"{}")
+        world.settled(Entity.CONTACTS, old, "delivered", there=True)
+        world.event(Entity.CONTACTS, old, None, Reason.RENAMED)
+        world.settled(Entity.CONTACTS, old, outcome, there=outcome == "kept", email=new)
+    world.event(Entity.CONTACTS, TAKEN, b"{}")  # by somebody else
+    world.event(Entity.ORDERS, "4", order("4", FORMER))
+    world.settled(Entity.ORDERS, "4", "delivered", there=True, email=ANNA)
+
+    code, out, err = world.command(ANNA, "--yes", "--no-wait", "--json")
+    assert code == 1
+    assert "2 other e-mails" in err
+    blocked = read_words(world.settings).blocked
+    assert [each in blocked for each in (ANNA, FORMER, OLDEST, TAKEN, GUEST)] == [True] * 3 + [False] * 2
+    first = json.loads(out)
+    assert set(first["former_emails_sha256"]) == {email_hash(FORMER), email_hash(OLDEST)}
+    assert {each.get("key") for each in first["records"]} == {None, "1", "4"}
+    assert [each["former_e_mail"] for each in first["records"]].count(True) == 2
+    assert "anna." not in out + err
+
+    for entity, key in ((Entity.ORDERS, "1"), (Entity.ORDERS, "4"), (Entity.CONTACTS, ANNA)):
+        world.event(entity, key, None, Reason.ERASED)
+        world.settled(entity, key, "removed", there=False)
+    for email in (ANNA, FORMER, OLDEST):
+        world.put(DELIVERED, f"{Entity.CONTACTS}:{email}", None)
+    code, out, err = world.command(ANNA, "--json")
+    assert code == 0, out + err
+    assert set(json.loads(out)["former_emails_sha256"]) == {email_hash(FORMER), email_hash(OLDEST)}
+
+    assert world.command(ANNA, "--lift", "--yes")[0] == 0
+    assert not read_words(world.settings).blocked

@@ -1,5 +1,6 @@
 """`estarsync erase`: forget a shopper, and prove it."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,8 +53,12 @@ def erase(
     with closing(Search(settings, canonical)) as search:
         notice("looking for the shopper's records …")
         keys = search.keys()
-        erasure = standing or _ask(settings, canonical, keys, yes=yes)
-        document = _follow(search, canonical, erasure, keys, wait=wait)
+        if standing is None:
+            erasure = _ask(settings, search.emails, keys, yes=yes)
+        else:
+            erasure = standing
+            _block(settings, search.emails, erasure)  # also a former e-mail that came to light since
+        document = _follow(search, erasure, keys, wait=wait)
     if save is not None:
         save.write_bytes(_pretty(document))
     if as_json:
@@ -72,35 +77,46 @@ def _lift(settings: KafkaSettings, email: str, standing: Erasure | None, *, yes:
         raise typer.Exit(1)
     again = f"{masked(email)} will be synced again, from the next change in the shop on; `estarsync backfill` fetches"
     agree([f"{again} what is there now. What was deleted at Dotdigital does not come back."], yes=yes)
-    write_words(settings, {erased_key(email): None})
+    blocked = read_words(settings).all("erased/", Erasure)
+    write_words(settings, {key: None for key, word in blocked.items() if word.id == standing.id})
     if as_json:
         print_json({"lifted": standing.id})
     else:
         console().print("lifted")
 
 
-def _ask(settings: KafkaSettings, email: str, keys: Keys, *, yes: bool) -> Erasure:
+def _ask(settings: KafkaSettings, emails: Sequence[str], keys: Keys, *, yes: bool) -> Erasure:
     orders = sum(entity is Entity.ORDERS for entity, _ in keys)
-    contact = "the contact" if len(keys) > orders else "no contact of the shop's"
+    contact = "the contact" if (Entity.CONTACTS, emails[0]) in keys else "no contact of the shop's"
+    former = [f"Before, the shop had {len(emails) - 1} other e-mails for them, which go as well."]
     plan = [
-        f"{masked(email)}: {contact} and {orders:,} orders are known.",
+        f"{masked(emails[0])}: {contact} and {orders:,} orders are known.",
+        *(former if len(emails) > 1 else ()),
         "They will be deleted at Dotdigital and replaced by tombstones in Kafka, and nothing of this e-mail is",
         "published or sent until `estarsync erase EMAIL --lift`. This can't be undone.",
     ]
     agree(plan, yes=yes)
     now = SystemClock().now()
     erasure = Erasure(new_id("erase", now), now)
-    write_words(settings, {erased_key(email): encode(erasure)})
+    _block(settings, emails, erasure)
     return erasure
 
 
-def _follow(search: Search, email: str, erasure: Erasure, keys: Keys, *, wait: bool) -> dict[str, Any]:
+def _block(settings: KafkaSettings, emails: Sequence[str], erasure: Erasure) -> None:
+    """Put e-mails on the block-list that are not there yet."""
+    blocked = read_words(settings).blocked
+    words = {erased_key(each): encode(erasure) for each in emails if each not in blocked}
+    if words:
+        write_words(settings, words)
+
+
+def _follow(search: Search, erasure: Erasure, keys: Keys, *, wait: bool) -> dict[str, Any]:
     clock, said = SystemClock(), ""
     try:
         while True:
             steps = search.steps(keys, erasure.at)
             if not wait or all(step.over for step in steps):
-                return receipt(email, erasure, steps, search.days(keys, erasure.at))
+                return receipt(search.emails, erasure, steps, search.days(keys, erasure.at))
             counts = (
                 sum(step.raw is not None for step in steps),
                 sum(step.typed is not None for step in steps),

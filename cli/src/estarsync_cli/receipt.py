@@ -31,6 +31,7 @@ _HOPS = (Entity.CONTACTS, Entity.ORDERS)
 _RECORDS = [raw_topic(each) for each in _HOPS] + [typed_topic(each) for each in _HOPS]
 _BY_AGE = [*(dlq_topic(each) for each in _RECORDS), DELIVERIES, IMPORTS]
 _TOPICS = [*_RECORDS, *_BY_AGE, DELIVERED]
+_GONE = {"renamed", "kept", "removed"}  # the states of an e-mail that the shop has given up
 _SKEW = timedelta(minutes=5)  # between this clock and the services'
 Keys = list[tuple[Entity, str]]
 
@@ -79,31 +80,60 @@ class Search:
         self._email = email
         self._codec = codec_for(settings)
         self._lookup = Lookup(settings, _TOPICS)
+        self._former: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Let go of Kafka."""
         self._lookup.close()
 
     def keys(self) -> Keys:
-        """The shopper's contact, where there is one, and orders; blocks while reading all orders' payloads."""
-        contact = [(Entity.CONTACTS, self._email)] if self._customer() or self._guest() else []
-        return contact + [(Entity.ORDERS, key) for key in self._orders()]
+        """The shopper's contacts, where there are any, and orders; blocks while reading all orders' payloads."""
+        self._former = self._find_former()
+        found = [each for each in self.emails if self._customer(each) or self._guest(each)]
+        return [(Entity.CONTACTS, each) for each in found] + [(Entity.ORDERS, key) for key in self._orders()]
 
-    def _customer(self) -> bool:
+    @property
+    def emails(self) -> tuple[str, ...]:
+        """The shopper's e-mail, and those that the shop had for them before, as far as nobody has them now."""
+        return (self._email, *self._former)
+
+    def _find_former(self) -> tuple[str, ...]:
+        """The loader's rows say where a shopper has gone; older ones are read too, as far as Kafka has them still."""
+        prefix = f"{Entity.CONTACTS}:".encode()
+        links: dict[str, str] = {}
+        for message in self._lookup.where(DELIVERED, lambda each: (each.key() or b"").startswith(prefix)):
+            if message.value() is None:
+                continue  # forgotten by an erasure
+            row, (_, email) = _row(message), _marked(message)
+            links.pop(email, None)
+            if row.get("email") and row.get("outcome") in _GONE:
+                links[email] = row["email"]
+        found, new = {self._email}, {self._email}
+        while new:
+            new = {old for old, now in links.items() if now in new} - found
+            found |= new
+        former = sorted(found - {self._email})
+        rows = self._latest(raw_topic(Entity.CONTACTS), [each.encode() for each in former])
+        taken = {key.decode() for key, message in rows.items() if message.value() is not None}
+        return tuple(each for each in former if each not in taken)
+
+    def _customer(self, email: str) -> bool:
         """Whether the shop has the contact, or had it until the erasure."""
-        rows = self._latest(raw_topic(Entity.CONTACTS), [self._email.encode()])
+        rows = self._latest(raw_topic(Entity.CONTACTS), [email.encode()])
         return any(message.value() is not None or _erased(message) for message in rows.values())
 
-    def _guest(self) -> bool:
+    def _guest(self, email: str) -> bool:
         """Whether the loader has made a contact of it, or had until the erasure."""
-        return bool(self._latest(DELIVERED, [f"{Entity.CONTACTS}:{self._email}".encode()]))
+        return bool(self._latest(DELIVERED, [f"{Entity.CONTACTS}:{email}".encode()]))
 
     def _orders(self) -> list[str]:
-        topic, needle = typed_topic(Entity.ORDERS), self._email.encode()
+        topic, needles = typed_topic(Entity.ORDERS), [each.encode() for each in self.emails]
         # As it stands in Avro: only what has it is decoded. Older versions are found too, so the latest decides.
         found = {
             each.key() or b""
-            for each in self._lookup.where(topic, lambda each: needle in (each.value() or b""))
+            for each in self._lookup.where(
+                topic, lambda each: any(needle in (each.value() or b"") for needle in needles)
+            )
         }
         latest = self._latest(topic, sorted(found))
         return [
@@ -113,7 +143,7 @@ class Search:
     def _is_theirs(self, message: Message) -> bool:
         value = message.value()
         try:
-            return value is not None and self._codec.decode(Entity.ORDERS, value)["email"] == self._email
+            return value is not None and self._codec.decode(Entity.ORDERS, value)["email"] in self.emails
         except InvalidRecord:
             return False  # its dead letter says so
 
@@ -148,8 +178,9 @@ class Search:
                 step.raw = at
             else:
                 step.typed = at
-        if (contact := steps.get((Entity.CONTACTS, self._email))) is not None:
-            contact.guest = not self._customer()
+        for email in self.emails:
+            if (contact := steps.get((Entity.CONTACTS, email))) is not None:
+                contact.guest = not self._customer(email)
         for step in steps.values():
             step.refused = _refusal(step, since)
         return list(steps.values())
@@ -183,8 +214,9 @@ class Search:
 
     def _names(self, message: Message) -> bool:
         """Whether the loader's row still says the e-mail: as its key, or in its value."""
-        own = (message.key() or b"") == f"{Entity.CONTACTS}:{self._email}".encode()
-        return message.value() is not None and (own or _row(message).get("email") == self._email)
+        own = {f"{Entity.CONTACTS}:{each}".encode() for each in self.emails}
+        named = (message.key() or b"") in own or _row(message).get("email") in self.emails
+        return message.value() is not None and named
 
 
 def _marked(message: Message) -> tuple[Entity, str]:
@@ -228,13 +260,14 @@ def _erased(message: Message) -> bool:
 
 
 def receipt(
-    email: str, erasure: Erasure, steps: Sequence[Step], days: Sequence[Mapping[str, Any]]
+    emails: Sequence[str], erasure: Erasure, steps: Sequence[Step], days: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The receipt as plain data: no e-mail, only its hash; order numbers stay, for they name what was deleted."""
     known = [row["keys"] for row in days]
     return {
         "id": erasure.id,
-        "email_sha256": email_hash(email),
+        "email_sha256": email_hash(emails[0]),
+        "former_emails_sha256": [email_hash(each) for each in emails[1:]],
         "asked_for": erasure.at,
         "over": all(step.over for step in steps),
         "records": [
@@ -246,7 +279,8 @@ def receipt(
                 "deletion_attempts": step.attempts,
                 "refused": step.refused,
                 "at_dotdigital": step.there,
-                "only_orders_know_it": step.guest,
+                "only_orders_know_it": step.guest and step.key not in emails[1:],
+                "former_e_mail": step.entity is Entity.CONTACTS and step.key in emails[1:],
             }
             for step in steps
         ],
