@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from errno import EIO
+from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -150,3 +153,25 @@ def test_a_large_report_goes_to_disk_and_leaves_nothing_there(tmp_path):
 def test_what_is_no_report_is_none(tmp_path, most):
     assert receive_report([b"<html>", b"</html>"], tmp_path, most) is None
     assert receive_report([b'{"status": "Finished", "created": ['], tmp_path, most) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("size", [200, 200_000])
+def test_a_report_that_the_disk_has_no_room_for_is_none_to_be_asked_for_again(size):
+    opened = []
+
+    def full(_: Path | None) -> IO[bytes]:
+        opened.append(Path("/dev/full").open("w+b"))  # noqa: SIM115 - the report closes it
+        return opened[-1]
+
+    document = [b'{"status": "Finished", "x": "', b"x" * size, b'"}']
+    assert receive_report(document, None, 100, full) is None
+    assert opened[0].closed
+
+
+def test_another_error_of_the_disk_is_not_taken_for_an_answer():
+    def broken(_: Path | None) -> IO[bytes]:
+        raise OSError(EIO, "the disk is broken")
+
+    with pytest.raises(OSError, match="broken"):
+        receive_report([b"x" * 200], None, 100, broken)

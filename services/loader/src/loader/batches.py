@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 import msgspec
+from typing_extensions import Buffer
 
 from estarsync_core.dotdigital.payloads import bare_contact_entry, contact_entry, insight_record
 from estarsync_core.entities import Entity, Lane
@@ -26,6 +27,7 @@ _CHUNK = 65_536
 _MOST_DELETED = 5000  # keys of one call (API facts, 2.4)
 _ROWS = 500  # in memory at once
 _TAIL = b"]}"
+Write = Callable[[int, Buffer, int], int]
 
 
 class Kind(StrEnum):
@@ -148,8 +150,11 @@ class Filling:
         full: whether nothing more fits.
     """
 
-    def __init__(self, batch: Batch, body: IO[bytes], max_bytes: int, row: Callable[[Pending], Any]) -> None:
+    def __init__(
+        self, batch: Batch, body: IO[bytes], max_bytes: int, row: Callable[[Pending], Any], write: Write
+    ) -> None:
         self.batch = batch
+        self._write_at = write
         self.full = False
         self._body = body
         self._max_bytes = max_bytes
@@ -187,28 +192,40 @@ class Filling:
             pieces.append(b"," + row if count else row)
             size, count = size + len(pieces[-1]), count + 1
             fences.append(Fence(record.key, record.version, content_hash(record.payload), record.email))
-        return fences if self._write(pieces, fences) else []
+        piece = b"".join(pieces)
+        if not self.write(piece):
+            return []
+        self._digest.update(piece)
+        for fence in fences:
+            self.batch.fences.append(fence)
+        return fences
 
     def _fits(self, size: int, count: int) -> bool:
         if self.batch.kind is Kind.DELETE:
             return self.batch.entity is Entity.PRODUCTS and count < _MOST_DELETED
         return size + len(_TAIL) + 1 <= self._max_bytes
 
-    def _write(self, pieces: list[bytes], fences: list[Fence]) -> bool:
-        """Whether there was room. The end of the body is written each time: `finish` must not need any."""
-        piece = b"".join(pieces)
+    def write(self, piece: bytes) -> bool:
+        """Add to the body; whether there was room. Its end is written each time: `finish` must not need any."""
+        size = self.batch.size
         try:
-            _write_all(self._body.fileno(), piece + _TAIL, self.batch.size)
+            self._write_all(piece + _TAIL, size)
         except OSError as error:
             if error.errno != ENOSPC:
                 raise
             self.full = True
+            if size:  # a part of the piece may stand where the end was: there is room for that, at least
+                self._write_all(_TAIL, size)
+                os.ftruncate(self._body.fileno(), size + len(_TAIL))
             return False
         self.batch.size += len(piece)
-        self._digest.update(piece)
-        for fence in fences:
-            self.batch.fences.append(fence)
         return True
+
+    def _write_all(self, data: bytes, offset: int) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self._write_at(self._body.fileno(), rest, offset)
+            rest, offset = rest[written:], offset + written
 
 
 class Spooler:
@@ -220,12 +237,20 @@ class Spooler:
         codec: to read the records.
         max_bytes: the largest body.
         chunk: how many records are worked on at a time.
+        write: writes bytes to a descriptor at an offset, as `os.pwrite` does.
     """
 
     def __init__(
-        self, folder: Path, account: Account, codec: AvroCodec, max_bytes: int, chunk: int = CHUNK
+        self,
+        folder: Path,
+        account: Account,
+        codec: AvroCodec,
+        max_bytes: int,
+        chunk: int = CHUNK,
+        write: Write = os.pwrite,
     ) -> None:
         self.chunk = chunk
+        self._write = write
         self._folder = folder
         self._account = account
         self._codec = codec
@@ -241,6 +266,8 @@ class Spooler:
         if first is None:
             return None
         filling = self.begin(batch_id, first)
+        if filling is None:
+            return None
         rest = chain([first], rest)
         del first  # one record in memory at a time
         filling.add(rest)
@@ -250,24 +277,30 @@ class Spooler:
         batch.close()  # the disk is full
         return None
 
-    def begin(self, batch_id: str, first: Pending) -> Filling:
-        """An empty batch of the kind and lane of its first record, which is yet to be added."""
+    def begin(self, batch_id: str, first: Pending) -> Filling | None:
+        """An empty batch of the kind and lane of its first record, which is yet to be added; None where the disk is full."""
+        try:
+            body = TemporaryFile(dir=self._folder, prefix="loader-", buffering=0)  # noqa: SIM115 - the batch closes it
+        except OSError as error:
+            if error.errno != ENOSPC:
+                raise
+            return None
         kind = Kind.DELETE if first.tombstone else Kind.IMPORT
-        body = TemporaryFile(dir=self._folder, prefix="loader-", buffering=0)  # noqa: SIM115 - the batch closes it
         batch = Batch(
             batch_id,
             first.entity,
             kind,
-            Fences(self._folder, chunk=self.chunk),
+            Fences(self._folder, chunk=self.chunk, write=self._write),
             first.lane,
             body,
             path=self._path(kind, first),
             state=State.FILLING,
         )
-        head = self._head(batch)
-        _write_all(body.fileno(), head, 0)
-        batch.size = len(head)
-        return Filling(batch, body, self._max_bytes, self._row)
+        filling = Filling(batch, body, self._max_bytes, self._row, self._write)
+        if filling.write(self._head(batch)):
+            return filling
+        batch.close()
+        return None
 
     def _head(self, batch: Batch) -> bytes:
         if batch.kind is Kind.DELETE:
@@ -299,13 +332,6 @@ class Spooler:
             return f"/insightData/v3/accounts/{self._account.catalog_collection}/deleteRecords"
         contact, order = path_value(first.email or ""), path_value(record_key(first.key))
         return f"/insightData/v3/contacts/email/{contact}/{self._account.orders_collection}/{order}"
-
-
-def _write_all(number: int, data: bytes, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(number, rest, offset)
-        rest, offset = rest[written:], offset + written
 
 
 def content_hash(payload: bytes | None) -> str:

@@ -1,7 +1,7 @@
 """A batch's fences, on disk: a batch may hold a hundred thousand keys, and a dozen batches may be open."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from errno import ENOSPC
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -28,10 +28,18 @@ class Fences(Collection[Fence]):
         folder: on the disk that takes them; None for the system's own.
         fences: the first ones.
         chunk: how many are in memory at once.
+        write: writes bytes to a descriptor at an offset, as `os.pwrite` does.
     """
 
-    def __init__(self, folder: Path | None = None, fences: Iterable[Fence] = (), chunk: int = CHUNK) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        fences: Iterable[Fence] = (),
+        chunk: int = CHUNK,
+        write: Callable[[int, bytes, int], int] = os.pwrite,
+    ) -> None:
         self.chunk = chunk
+        self._write_at = write
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._chunks: list[tuple[int, int]] = []  # offset and length
@@ -94,7 +102,7 @@ class Fences(Collection[Fence]):
         try:
             if self._file is None:
                 self._file = TemporaryFile(dir=self._folder, prefix="loader-", buffering=0)  # noqa: SIM115 - `close` does
-            written = os.pwrite(self._file.fileno(), rows, offset)
+            written = self._write_at(self._file.fileno(), rows, offset)
         except OSError as error:
             if error.errno != ENOSPC:
                 raise

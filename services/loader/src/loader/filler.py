@@ -119,6 +119,9 @@ class Filler:
         with closing(self._table.ready(entity, now, 1, lane)) as records:
             first = next(records)
         filling = self._spooler.begin(f"{entity}-{self._new_id()}", first)
+        if filling is None:
+            self._pause_until = now + _PAUSE  # the disk is full
+            return None
         self._batches[filling.batch.id] = filling.batch
         filling.batch.opened_at = filling.batch.due = now
         self._ready_since.pop((entity, lane), None)
