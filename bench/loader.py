@@ -211,7 +211,10 @@ class Bench:
                 raise TimeoutError(f"the loader ended with code {process.returncode}")
             if self._clock.monotonic() > deadline:
                 raise TimeoutError(f"{written - before:,} of {load.records:,} after {self._terms.limit:g} s")
-            if not load.read and self._taken(port, entity) >= load.records:
+            taken = 0.0 if load.read else self._taken(port, entity)
+            if not taken and not load.read:
+                next_live = self._clock.monotonic() + _LIVE_SECONDS
+            if taken >= load.records:
                 load.read = self._clock.now().timestamp()
                 self._say(f"{load.name}: read after {load.read - begun:,.0f} s")
             if live and written < target and self._clock.monotonic() >= next_live:
@@ -372,7 +375,7 @@ contacts and {insight_slots} for Insight data of which the loader keeps one each
 the loader starts; seconds run from the start of its process to the last write, reading and all. *Least* is the bytes of all
 records over 45 MB. *Bound* is the longest of: the least imports of equal size, one after the other in the slots; the least imports
 at the quota's pace, and the last one's time. *Questions* are calls for an import's status; they are of another tier. A live contact
-is published every second; it is accepted when the import that holds it is answered with 202. RSS is VmHWM of the loader; that of the sandbox
+is published every second from when the loader has begun to read; it is accepted when the import that holds it is answered with 202. RSS is VmHWM of the loader; that of the sandbox
 was {sandbox:.0f} MiB.
 
 Broker: {broker}, on the same machine ({cores} cores). CPython {python}; {versions}.
