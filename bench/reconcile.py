@@ -31,7 +31,7 @@ from bench.typed import Typed
 from estarsync_core.clock import Clock
 from estarsync_core.dotdigital.payloads import contact_entry
 from estarsync_core.errors import ConfigurationError
-from estarsync_core.topics import DELIVERED, declared_topics, typed_topic
+from estarsync_core.topics import DELIVERED, DELIVERIES, declared_topics, typed_topic
 from estarsync_runtime.avro import AvroCodec
 from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.dotdigital.client import DotdigitalClient
@@ -43,6 +43,7 @@ from sandbox.kafka import broker
 _PAGE_SIZE = 5000
 _TIMEOUT = 60.0
 _LOOK_SECONDS = 0.1
+_AT = "2026-01-02T00:00:00.000Z"
 _DIFFERENT, _MISSING, _EXTRA = 1000, 1500, 2000  # every so many-th
 Say = Callable[[str], None]
 
@@ -55,12 +56,14 @@ class Terms:
         contacts: how many are expected.
         low: pages a minute that the account allows.
         seconds: a page takes.
+        attempts: in the loader's history, for each contact.
         seed: of the records.
     """
 
     contacts: int
     low: int
     seconds: float
+    attempts: int
     seed: int
 
 
@@ -75,6 +78,7 @@ class Result:
         cpu: its CPU seconds.
         rss: its peak, MiB.
         rejected: calls over the quota.
+        trace: seconds for `estarsync trace` of one contact.
         found: what it printed of contacts.
     """
 
@@ -84,6 +88,7 @@ class Result:
     cpu: float = 0.0
     rss: float = 0.0
     rejected: int = 0
+    trace: float = 0.0
     found: dict[str, Any] = field(default_factory=dict)
 
 
@@ -110,6 +115,7 @@ class Bench:
             self._reconcile(url, result)
             result.rejected = int(httpx.get(f"{url}/bench/rejected", timeout=_TIMEOUT).text)
         self._say(f"reconcile: {result.elapsed:.1f} s, {result.rss:.0f} MiB")
+        result.trace = self._trace()
         return result
 
     @contextmanager
@@ -143,7 +149,17 @@ class Bench:
         for number, (entity, key, value, headers, _) in enumerate(records, 1):
             self._produce(producer, typed_topic(entity), key, value, headers)
             row = {"sequence": number, "revision": 1, "hash": "", "outcome": "delivered", "there": True}
-            self._produce(producer, DELIVERED, f"{entity}:{key}", msgspec.json.encode(row), [])
+            row["at"] = _AT
+            name = f"{entity}:{key}"
+            self._produce(producer, DELIVERED, name, msgspec.json.encode(row), [])
+            for attempt in range(self._terms.attempts):
+                tried = {
+                    **row,
+                    "batch": f"contacts-{number // 5000}-{attempt}",
+                    "import_id": None,
+                    "code": "",
+                }
+                self._produce(producer, DELIVERIES, name, msgspec.json.encode(tried), [])
             fields = contact_entry(codec.decode(entity, value), LIST_ID)["dataFields"]
             items += _held(number, key, fields)
             if len(items) >= _PAGE_SIZE:
@@ -175,11 +191,23 @@ class Bench:
                 pass
             return self._clock.monotonic() - begun
 
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self._bootstrap, "TOPIC_PREFIX": self._prefix}
+
+    def _trace(self) -> float:
+        """Seconds for one contact's story, from the command's start to its end."""
+        command = [sys.executable, "-m", "estarsync_cli", "trace", "shopper.0@mail.example", "--json"]
+        begun = self._clock.monotonic()
+        done = subprocess.run(command, env=self._environment(), capture_output=True, check=True)  # noqa: S603 - our own
+        elapsed = self._clock.monotonic() - begun
+        told = sum(event["what"] == "attempt" for event in json.loads(done.stdout)[0]["events"])
+        if told != self._terms.attempts:
+            raise ValueError(f"trace tells of {told} attempts, and there were {self._terms.attempts}")
+        return elapsed
+
     def _reconcile(self, url: str, result: Result) -> None:
         env = {
-            **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": self._bootstrap,
-            "TOPIC_PREFIX": self._prefix,
+            **self._environment(),
             "DOTDIGITAL_URL": url,
             "DOTDIGITAL_ENDPOINT": url,
             "DOTDIGITAL_USERNAME": "bench",
@@ -241,6 +269,8 @@ _PAGE = """Written by `make bench-reconcile`.
 |---|---|---|---|---|---|---|---|
 | {terms.contacts:,} | {result.pages} | {result.bare:.1f} | {result.elapsed:.1f} | {ratio:.2f} | {result.cpu:.1f} | {result.rss:.0f} | {result.rejected} |
 
+`estarsync trace` of one contact, among {total:,} attempts to deliver: {result.trace:.1f} s.
+
 It found {found[different]:,} different, {found[missing]:,} missing and {found[extra]:,} extra, which is what was made.
 
 Method: the typed topic and the loader's own (real Kafka) are filled, and the account's pages, of 5,000 contacts with all
@@ -262,7 +292,7 @@ def report(result: Result, terms: Terms, described: str) -> str:
     return _PAGE.format(
         terms=terms, result=result, found=result.found, ratio=result.elapsed / result.bare, d=_DIFFERENT, m=_MISSING,
         e=_EXTRA, load=os.getloadavg()[0], cores=os.cpu_count(), broker=described, python=platform.python_version(),
-        versions=", ".join(f"{name} {version(name)}" for name in names),
+        total=terms.contacts * terms.attempts, versions=", ".join(f"{name} {version(name)}" for name in names),
     )  # fmt: skip
 
 
@@ -270,6 +300,7 @@ def main(
     contacts: Annotated[int, typer.Option(help="Contacts that are expected.")] = 1_000_000,
     low: Annotated[int, typer.Option(help="Pages a minute that the account allows.")] = 35,
     seconds: Annotated[float, typer.Option(help="A page takes.")] = 0.5,
+    attempts: Annotated[int, typer.Option(help="To deliver each contact, in the loader's history.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the records.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the page goes.")] = RESULTS,
 ) -> None:
@@ -278,7 +309,7 @@ def main(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    terms = Terms(contacts, low, seconds, seed)
+    terms = Terms(contacts, low, seconds, attempts, seed)
     try:
         with broker(say, real=True) as kafka, tempfile.TemporaryDirectory() as folder:
             result = Bench(kafka.bootstrap, terms, SystemClock(), Path(folder), say).run()

@@ -60,3 +60,23 @@ def test_a_difference_is_found_and_healed(installation, tmp_path):
     assert "1 are extra" in err
     after = installation.json("reconcile", "--entity", "products")["products"]
     assert (after["different"], after["missing"], after["extra"]) == (0, 0, 1)
+
+    # A contact that only orders know: no payload of its own could be sent again.
+    guest = next(
+        row["email"]
+        for row in truth["orders"]["expected"]
+        if not any(
+            event["what"] == "shop event" for event in installation.json("trace", row["email"])[0]["events"]
+        )
+    )
+    assert httpx.delete(f"{url}/contacts/v3/email/{guest}", auth=auth).is_success
+    found = installation.json("reconcile")
+    assert found["contacts"]["missing"] == 1
+    assert found["orders"]["missing"] >= 1
+    code, out, err = installation.command("reconcile", "--heal", "--yes")
+    assert code == 0, out + err + installation.logs()
+    assert httpx.get(f"{url}/contacts/v3/email/{guest}", auth=auth).status_code == 200
+    installation.wait_until(
+        "agreement",
+        lambda: installation.command("reconcile", "--entity", "orders", "--entity", "contacts")[0] == 0,
+    )

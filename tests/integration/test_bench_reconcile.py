@@ -30,4 +30,5 @@ def test_a_small_run_ends_with_a_section(kafka: Broker, tmp_path: Path) -> None:
     text = page.read_text()
     assert "kept" in text
     assert "| 12,000 | 3 |" in text
+    assert "among 36,000 attempts to deliver: " in text
     assert "It found 8 different, 8 missing and 6 extra, which is what was made." in text

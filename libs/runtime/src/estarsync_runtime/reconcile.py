@@ -353,16 +353,15 @@ class Reconciler:
                 yield key, found
 
     def _read_expected(self) -> None:
-        topics = {self._settings.topic(typed_topic(entity)): entity for entity in Entity}
         self._db.execute("BEGIN")
-        for message in self._read(self._settings, list(topics)):
-            entity = topics[message.topic() or ""]
-            key = (message.key() or b"").decode()
-            value = message.value()
-            if value is None or (self._without and (entity, _held(entity, key)) in self._without):
-                self._forget(entity, key)
-            else:
-                self._expect(entity, key, value)
+        for entity in Entity:  # one after the other: what waits to be read is memory, for each partition
+            for message in self._read(self._settings, [self._settings.topic(typed_topic(entity))]):
+                key = (message.key() or b"").decode()
+                value = message.value()
+                if value is None or (self._without and (entity, _held(entity, key)) in self._without):
+                    self._forget(entity, key)
+                else:
+                    self._expect(entity, key, value)
         self._read_settled()
         if self._scope is not ContactScope.ALL:
             self._leave_out()

@@ -47,7 +47,7 @@ class Extents:
         self._consumer = Consumer(consumer_config(settings, "estarsync-extent"))
         try:
             places = partitions_of(self._consumer, [settings.topic(topic) for topic in topics])
-            self._lookup = Lookup(settings, topics)
+            self._lookup = Lookup(settings, topics, fast=False)
         except BaseException:
             self._consumer.close()
             raise

@@ -23,20 +23,23 @@ class Lookup:
     Args:
         settings: which Kafka.
         topics: declared names of the topics that will be looked at.
+        fast: whether much is to be read, which takes memory for large fetches; not for single records.
 
     Raises:
         ConfigurationError: a topic is missing, or no broker answers.
     """
 
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str]) -> None:
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str], *, fast: bool = True) -> None:
         self._settings = settings
         # Reading as fast as the broker gives: the service's own small queues would make it wait.
-        fast = {
+        large = {
             "fetch.message.max.bytes": 4 * 1024 * 1024,
             "queued.max.messages.kbytes": 32 * 1024,
             "queued.min.messages": 200_000,
         }
-        self._consumer = Consumer({**consumer_config(settings, "estarsync-lookup"), **fast})
+        self._consumer = Consumer(
+            {**consumer_config(settings, "estarsync-lookup"), **(large if fast else {})}
+        )
         self._counts: dict[str, int] = {}
         try:
             for each in partitions_of(self._consumer, [settings.topic(topic) for topic in topics]):
