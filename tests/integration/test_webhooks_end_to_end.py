@@ -1,5 +1,6 @@
-"""An edit in the shop, told by webhook, on its way through the receiver and the poller into Kafka."""
+"""An edit in the shop, told by webhook, on its way through two receivers and the poller into Kafka."""
 
+import itertools
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from typing_extensions import override
 
 from estarsync_core.entities import Entity, Lane
 from estarsync_core.headers import version_of
@@ -38,13 +40,47 @@ SELDOM = (
 EDITS = b'{"seed": 3, "count": 12, "kinds": ["order", "split", "void", "return"]}'
 
 
+class Spread(httpx.BaseTransport):
+    """What stands before several receivers: each request goes to the next one, and past one that does not answer."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._ports = itertools.cycle(ports)
+        self._count = len(ports)
+        self._inner = httpx.HTTPTransport()
+        self.taken: set[int] = set()
+
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        body = request.read()
+        for left in reversed(range(self._count)):
+            port = next(self._ports)
+            url = request.url.copy_with(port=port)
+            try:
+                answer = self._inner.handle_request(
+                    httpx.Request(request.method, url, headers=request.headers, content=body)
+                )
+            except httpx.ConnectError:
+                if not left:
+                    raise
+            else:
+                self.taken.add(port)
+                return answer
+        raise AssertionError("there is no receiver")
+
+    @override
+    def close(self) -> None:
+        self._inner.close()
+
+
 class World:
     def __init__(self, stack: ExitStack, kafka: Broker, prefix: str, folder: Path) -> None:
         self.settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap, topic_prefix=prefix)
         self.folder = folder
         self.stack = stack
-        port = free_port()
-        target = Target(f"http://127.0.0.1:{port}/", SECRET, stack.enter_context(httpx.Client()))
+        self.ports = [free_port(), free_port()]
+        self.spread = Spread(self.ports)
+        client = stack.enter_context(httpx.Client(transport=self.spread))
+        target = Target("http://127.0.0.1/", SECRET, client)
         shop = generate(30, 1, shop_zone())
         self.sandbox = ShopSandbox(shop, CLOCK, Access("sandbox", "sandbox", None, None), target)
         self.url = stack.enter_context(serving(asgi(self.sandbox.handle, parallel=True)))
@@ -59,13 +95,17 @@ class World:
             "ESTAR_USERNAME": "sandbox",
             "ESTAR_PASSWORD": "sandbox",
             "ESTAR_WEBHOOK_SECRET": SECRET,
-            "WEBHOOK_PORT": str(port),
         }
 
-    def start(self, module: str) -> subprocess.Popen[bytes]:
+    def receiver(self, port: int) -> subprocess.Popen[bytes]:
+        process = self.start("extractor.webhooks", WEBHOOK_PORT=str(port))
+        self.wait_until("the receiver's start", lambda: answers(f"http://127.0.0.1:{port}"))
+        return process
+
+    def start(self, module: str, **more: str) -> subprocess.Popen[bytes]:
         log = self.stack.enter_context((self.folder / "log").open("ab"))
         command = [sys.executable, "-m", module]
-        process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env={**self.environment, **more}, stdout=log, stderr=log)
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
         return process
@@ -117,10 +157,8 @@ def answers(url: str) -> bool:
 
 
 def test_an_edit_arrives_within_seconds_whatever_is_lost_or_repeated(world: World) -> None:
-    receiver, poller = world.start("extractor.webhooks"), world.start("extractor")
-    world.wait_until(
-        "the receiver's start", lambda: answers(f"http://127.0.0.1:{world.environment['WEBHOOK_PORT']}")
-    )
+    poller = world.start("extractor")
+    receivers = [world.receiver(port) for port in world.ports]
     world.wait_until("the first load", world.loaded)
 
     (edit,) = world.edit(b'{"edits": [{"kind": "order"}]}')["edits"]
@@ -133,7 +171,9 @@ def test_an_edit_arrives_within_seconds_whatever_is_lost_or_repeated(world: Worl
     result = world.edit(EDITS)
     assert result["notifications"]["dropped"] > 0
     httpx.post(f"{world.url}/sandbox/faults", content=b"{}").raise_for_status()
-    poller.kill()  # what the receiver takes meanwhile waits in Kafka
+    assert world.spread.taken == set(world.ports)
+    receivers[0].kill()  # the other one takes all there is
+    poller.kill()  # and what it takes waits in Kafka
     last = world.edit(b'{"edits": [{"kind": "order"}]}')["edits"]
     world.start("extractor")
 
@@ -148,4 +188,4 @@ def test_an_edit_arrives_within_seconds_whatever_is_lost_or_repeated(world: Worl
         return named & known <= live
 
     world.wait_until("every edited order", everything_is_there)
-    assert receiver.poll() is None
+    assert receivers[1].poll() is None
