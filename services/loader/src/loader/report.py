@@ -111,7 +111,7 @@ class Settlement:
             known: whether there is nothing to doubt, since a report has settled it or Dotdigital has refused it.
         """
         doubtful = batch.kind is Kind.IMPORT and not known
-        left, ended = len(batch.fences), False
+        left = len(batch.fences)
         for fences in batch.fences.chunks() if doubtful else ():
             left -= len(fences)
             entries: list[Entry] = []
@@ -122,17 +122,12 @@ class Settlement:
                 if left:
                     self._ledger.write(entries)
                 else:
-                    self._end(batch, why, entries)
-                    ended = True
+                    self._ledger.write([*entries, self._ledger.closed(batch, why)])
             if left:
                 yield
-        if not ended:
-            with self._table.transaction():
-                self._end(batch, why, [])
-
-    def _end(self, batch: Batch, why: str, entries: list[Entry]) -> None:
+        if not doubtful:
+            self._ledger.write([self._ledger.closed(batch, why)])
         self._table.release(batch.id)
-        self._ledger.write([*entries, self._ledger.closed(batch, why)])
 
     @staticmethod
     def _judge(batch: Batch, report: Report | None) -> Callable[[str], Verdict]:
@@ -159,9 +154,10 @@ class Settlement:
             for case in cases:
                 counts[self._one(case, entries, held=flood)] += 1
             if last and not keep_fences:
-                self._table.release(batch.id)
                 entries.append(self._ledger.closed(batch, "finished"))
             self._ledger.write(entries)
+        if last and not keep_fences:
+            self._table.release(batch.id)
         for outcome in ("delivered", "dead_letter", "removed", "superseded", "bare_contact"):
             self._metrics.delivered.labels(batch.entity, outcome).inc(counts[outcome])
         return counts

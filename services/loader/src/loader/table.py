@@ -91,6 +91,9 @@ LEFT JOIN pending p ON p.entity = k.entity AND p.key = k.key
 LEFT JOIN fences f ON f.entity = k.entity AND f.key = k.key
 LEFT JOIN settled s ON s.entity = k.entity AND s.key = k.key
 """
+_RELEASE = """
+DELETE FROM fences WHERE (entity, key) IN (SELECT entity, key FROM fences WHERE batch = ? LIMIT 2000)
+"""
 _LEFT_OUT = "SELECT entity, key FROM settled WHERE outcome = 'filtered'"
 _READY = "entity = ? AND batch IS NULL AND waits = 0"
 _LANES = (Lane.LIVE, Lane.BULK)
@@ -256,9 +259,13 @@ class Table:
         )
 
     def release(self, batch: str) -> None:
-        """A batch is closed: its keys may go into others."""
+        """A batch is closed: its keys may go into others.
+
+        Some at a time: until a statement is over, SQLite keeps every page that it changes in memory.
+        """
         self._db.execute("UPDATE pending SET batch = NULL WHERE batch = ?", (batch,))
-        self._db.execute("DELETE FROM fences WHERE batch = ?", (batch,))
+        while self._db.execute(_RELEASE, (batch,)).rowcount > 0:
+            pass
 
     def owner(self, entity: Entity, key: str) -> str | None:
         """The e-mail of the contact under which an order is, or is about to be, at Dotdigital."""
