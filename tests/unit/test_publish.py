@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typing_extensions import override
 
-from estarsync_cli.publish import publish_reconcile
+from estarsync_cli.publish import publish_canary, publish_reconcile
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, RetryLater
 from estarsync_runtime.reconcile import Comparison
@@ -65,3 +65,22 @@ def test_an_address_that_does_not_work_is_said(monkeypatch, url, error):
     monkeypatch.setenv("PUSHGATEWAY_URL", url or f"http://127.0.0.1:{free_port()}")
     with pytest.raises(error, match="PUSHGATEWAY_URL"):
         publish_reconcile(RESULTS, FakeClock())
+
+
+@pytest.mark.parametrize("removal", [None, 2.5])
+def test_a_canary_pushes_what_it_measured_and_nothing_else(gateway, monkeypatch, removal):
+    url, got = gateway
+    monkeypatch.setenv("PUSHGATEWAY_URL", url)
+    seconds = {Entity.PRODUCTS: {"extract": 0.5, "end_to_end": 7.0}}
+    publish_canary(success=removal is not None, seconds=seconds, removal=removal, clock=FakeClock())
+    [(path, body)] = got
+    assert path == "/metrics/job/estarsync-canary"
+    values = dict(line.rsplit(" ", 1) for line in body.splitlines() if not line.startswith("#"))
+    done = values.pop("estarsync_canary_done_seconds")
+    assert float(done) == FakeClock().now().timestamp()
+    assert values == {
+        "estarsync_canary_success": "0.0" if removal is None else "1.0",
+        'estarsync_canary_hop_seconds{entity="products",hop="extract"}': "0.5",
+        'estarsync_canary_hop_seconds{entity="products",hop="end_to_end"}': "7.0",
+        **({} if removal is None else {"estarsync_canary_removal_seconds": "2.5"}),
+    }
