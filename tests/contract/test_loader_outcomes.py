@@ -213,3 +213,15 @@ def test_the_flat_schemes_refusal_is_known_by_its_text_too(rig):
     assert again - first >= 60
     assert rig.dead_letters(Entity.PRODUCTS) == {}
     assert rig.counted(Entity.PRODUCTS) == {"delivered": 1}
+
+
+def test_the_deadline_counts_from_when_an_import_was_sent_however_long_its_batch_had_waited(rigs):
+    rig = rigs({"import_seconds": 20.0}, loader_import_deadline_seconds=300.0)
+    Once(rig, "PUT", INSIGHT_IMPORT, (403, None))
+    rig.product("A")
+    rig.turn_for(400)
+    assert stops(rig) == [("products", "unknown_answer")]
+    rig.release(Entity.PRODUCTS)
+    rig.run(120)
+    assert len(rig.bodies(INSIGHT_IMPORT)) == 2
+    assert rig.counted(Entity.PRODUCTS) == {"delivered": 1}

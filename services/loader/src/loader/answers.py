@@ -160,11 +160,12 @@ class Answers:
 
     def _ask_again(self, batch: Batch) -> None:
         now = self._clock.monotonic()
-        if now - batch.opened_at > self._settings.loader_import_deadline_seconds:
+        # A batch may have waited for hours before it was sent: for the quota, for a slot, for a person.
+        elapsed = now - (batch.opened_at if batch.sent_at is None else batch.sent_at)
+        if elapsed > self._settings.loader_import_deadline_seconds:
             self._failed(batch, "overdue")
             return
         batch.state = State.TO_ASK
-        elapsed = now - (batch.opened_at if batch.sent_at is None else batch.sent_at)
         batch.due = now + self._polls.next(batch, elapsed)
 
     def _failed(self, batch: Batch, why: str) -> None:
