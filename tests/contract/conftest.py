@@ -1,5 +1,6 @@
 """The loader against the sandbox Dotdigital, all in one process and without waiting."""
 
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -28,7 +29,7 @@ from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.reconcile import Comparison, Reconciler
 from estarsync_runtime.testing import FakeClock, FakeProducer, Written
-from loader.batches import Spooler
+from loader.batches import Spooler, Write
 from loader.calls import Job
 from loader.control import Control
 from loader.disk import Disk
@@ -219,8 +220,17 @@ class Rig:
     apart = False
     """Whether a loader that starts reads its backlog beside what is new."""
 
-    def __init__(self, folder: Path, options: Options, settings: Settings, chunk: int, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        settings: Settings,
+        chunk: int,
+        seed: int,
+        write: Write = os.pwrite,
+    ) -> None:
         self.folder, self.settings, self.codec, self.chunk = folder, settings, CODEC, chunk
+        self.write = write
         self.clock = FakeClock()
         self.box = DotdigitalSandbox(options, self.clock, random.Random(seed))  # noqa: S311 - repeatable on purpose
         self.producer = FakeProducer()
@@ -249,7 +259,9 @@ class Rig:
         self.engine = Engine(
             self.settings,
             self.table,
-            Spooler(self.folder, account, self.codec, self.settings.loader_batch_bytes, self.chunk),
+            Spooler(
+                self.folder, account, self.codec, self.settings.loader_batch_bytes, self.chunk, self.write
+            ),
             ledger,
             settlement,
             Gate(
@@ -579,6 +591,7 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
         chunk: int = 1000,
         seed: int = 1,
         folder: Path | None = None,
+        write: Write = os.pwrite,
         **settings: Any,
     ) -> Rig:
         options = Options(**(account or {}))
@@ -590,7 +603,7 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
             dotdigital_password=options.password,
             **{"loader_linger_seconds": 0.0, **settings},
         )
-        made.append(Rig(folder or tmp_path, options, given, chunk, seed))
+        made.append(Rig(folder or tmp_path, options, given, chunk, seed, write))
         return made[-1]
 
     yield make

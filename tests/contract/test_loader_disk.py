@@ -1,10 +1,13 @@
 """A disk that is nearly full pauses reading; delivery goes on, and nothing is lost."""
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from errno import ENOSPC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +78,49 @@ def test_a_real_small_disk_is_never_full(small_disk, rigs):
     assert rig.counted(Entity.PRODUCTS) == {"delivered": 1000}
     assert rig.violations == {}
     assert seen
+
+
+class Flaky:
+    """A disk that is full now and then, in the middle of a write as well."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self.full_for = self.refused = 0
+
+    def write(self, number: int, data: Any, offset: int) -> int:
+        there = os.fstat(number).st_size
+        if offset + len(data) <= there:
+            return os.pwrite(number, data, offset)  # that takes no more room
+        if not self.full_for and self.rng.random() < 0.2:
+            self.full_for = self.rng.randint(1, 6)
+        if not self.full_for:
+            return os.pwrite(number, data, offset)
+        self.full_for -= 1
+        self.refused += 1
+        some = max(0, there - offset) + self.rng.randint(0, 20)
+        if not 0 < some < len(data):
+            raise OSError(ENOSPC, "no space left")
+        return os.pwrite(number, memoryview(data)[:some], offset)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bodies_and_fences_that_find_no_room_cost_time_and_no_record(rigs, seed):
+    disk = Flaky(seed)
+    rig = rigs({"import_seconds": 1.0}, chunk=2, write=disk.write, loader_batch_records=7, seed=seed)
+    for number in range(40):
+        rig.product(f"p{number}", price=float(number))
+        rig.contact(f"c{number}@shop.example", FIRSTNAME=str(number))
+        rig.order(f"O-{number}", f"c{number}@shop.example")
+    for number in range(0, 40, 3):
+        rig.tombstone(Entity.PRODUCTS, f"p{number}")
+    rig.run(until=rig.imports)
+    rig.kill()
+    rig.run(3600, pace=0.5)
+    assert disk.refused > 10
+    found = {row.key for row in rig.box.account.collection("catalog_estar").rows}
+    assert found == {f"p{number}" for number in range(40) if number % 3}
+    for number in range(40):
+        assert rig.held(f"c{number}@shop.example").fields["FIRSTNAME"] == str(number)
+        assert rig.record("orders", f"O-{number}") is not None
+    assert all(rig.dead_letters(entity) == {} for entity in Entity)
+    assert rig.violations == {}
