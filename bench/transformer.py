@@ -1,19 +1,18 @@
-"""The transformer against the bare loop: same machine, broker and records, in turn."""
+"""The transformer against the bare loop and other engines: same machine, broker and records, in turn."""
 
-import os
-import platform
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented
 
-from bench.measure import Run, measure, median, worker
+from bench.contestants import BARE, OURS, Contestant
+from bench.freshness import Freshness, watch
+from bench.measure import Run, measure, worker
 from bench.orders import PROFILE, orders
 from bench.peers.environment import python_for
 from estarsync_core.clock import Clock
@@ -22,9 +21,6 @@ from estarsync_runtime.kafka.admin import apply_topics
 
 _PREFIX = f"bench-{uuid.uuid4().hex[:6]}."
 _RAW, _TYPED, _BARE = "estar.orders.v1", "dotdigital.orders.v1", "bare.orders.v1"
-_GROUPS = {"transformer": "estarsync-transformer", "bare": "bench-bare", "quix": "bench-quix"}
-_MODULES = {"transformer": "transformer", "bare": "bench.bare", "quix": "bench.peers.quix"}
-PEERS = ("quix",)
 _PARTITIONS = 6
 _TIMEOUT = 15.0
 
@@ -33,11 +29,23 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Every run of each, how many bodies of the first two were the same, and the peers that could not run, with why."""
+    """What was measured.
+
+    Attributes:
+        records: so many were read in each run.
+        bytes_each: a raw order's size.
+        runs: every run of each, by name.
+        pair: one run of two transformers at once.
+        freshness: how long records took; None where that was not measured.
+        checked: how many bodies of the first two were compared, and were the same.
+        absent: the peers that could not run, with why.
+    """
 
     records: int
     bytes_each: float
     runs: dict[str, list[Run]]
+    pair: Run | None
+    freshness: Freshness | None
     checked: int
     absent: dict[str, str]
 
@@ -52,30 +60,69 @@ class Bench:
         self._bootstrap = bootstrap
         self._pythons: dict[str, Path] = {}
 
-    def run(self, records: int, rounds: int, seed: int, peers: Sequence[str] = ()) -> Result:
-        """Publish the orders, run all in turn, compare what the first two wrote; blocks for minutes."""
+    def run(
+        self, records: int, rounds: int, seed: int, peers: Sequence[Contestant] = (), seconds: float = 0.0
+    ) -> Result:
+        """Publish the orders, run all in turn, compare what the first two wrote; blocks for minutes.
+
+        Args:
+            records: so many orders.
+            rounds: of everyone.
+            seed: of the orders.
+            peers: who runs beside ours and the bare loop; one that can't is reported.
+            seconds: for as long, records come at a steady pace and are timed; 0 for not at all.
+        """
         apply_topics(self._config, declared_topics(), _PREFIX, 1, _TIMEOUT)
         admin = AdminClient(self._config)
         for future in admin.create_topics([NewTopic(_PREFIX + _BARE, _PARTITIONS, 1)]).values():
             future.result()
         size = self._publish(records, seed)
-        runs: dict[str, list[Run]] = {"transformer": [], "bare": []}
         absent: dict[str, str] = {}
-        for peer in peers:
-            try:
-                self._pythons[peer] = python_for(peer)
-                runs[peer] = []
-            except OSError as error:
-                absent[peer] = str(error)
+        running = [OURS, BARE, *(peer for peer in peers if self._is_there(peer, absent))]
+        runs: dict[str, list[Run]] = {each.name: [] for each in running}
         with tempfile.TemporaryDirectory() as folder:
             profile = Path(folder) / "profile.yaml"
             profile.write_text(PROFILE, encoding="utf-8")
             for number in range(rounds):
-                for name in sorted(runs, reverse=bool(number % 2)):
-                    run = self._one(name, records, profile)
-                    runs[name].append(run)
-                    self._say(f"{name:12} {run.cpu:6.2f} CPU s /100k  {run.rate:9,.0f}/s  {run.rss:5.0f} MiB")
-        return Result(records, size, runs, self._compare(), absent)
+                for each in reversed(running) if number % 2 else running:
+                    if each.name not in absent:
+                        self._try(each, records, profile, runs[each.name], absent)
+            checked = self._compare()
+            pair = self._one(OURS, records, profile, 2) if rounds else None
+            if pair is not None:
+                self._tell("two of ours", pair)
+            fresh = None
+            if seconds:
+                with worker(OURS.module, self._env(profile, "bench")):
+                    fresh = watch(self._config, _PREFIX + _RAW, _PREFIX + _TYPED, seconds, self._clock)
+        runs = {name: found for name, found in runs.items() if found}
+        return Result(records, size, runs, pair, fresh, checked, absent)
+
+    def _is_there(self, peer: Contestant, absent: dict[str, str]) -> bool:
+        try:
+            self._pythons[peer.name] = python_for(peer.name)
+        except OSError as error:
+            absent[peer.name] = str(error)
+            self._say(f"{peer.name}: {error}")
+        return peer.name not in absent
+
+    def _try(
+        self, each: Contestant, records: int, profile: Path, runs: list[Run], absent: dict[str, str]
+    ) -> None:
+        """One run; a peer that fails is reported and the rest goes on."""
+        try:
+            run = self._one(each, records, profile)
+        except TimeoutError as error:
+            if each in {OURS, BARE}:
+                raise
+            absent[each.name] = str(error)
+            self._say(f"{each.name}: {error}")
+        else:
+            runs.append(run)
+            self._tell(each.name, run)
+
+    def _tell(self, name: str, run: Run) -> None:
+        self._say(f"{name:12} {run.cpu:6.2f} CPU s /100k  {run.rate:9,.0f}/s  {run.rss:5.0f} MiB")
 
     def _publish(self, records: int, seed: int) -> float:
         producer = Producer({**self._config, "partitioner": "murmur2_random", "compression.type": "lz4"})
@@ -92,30 +139,41 @@ class Bench:
         self._say(f"{records:,} orders of {size / records:,.0f} bytes published")
         return size / records
 
-    def _one(self, name: str, records: int, profile: Path) -> Run:
-        self._forget(_PREFIX + _GROUPS[name])
-        env = {
+    def _env(self, profile: Path, instance: str) -> dict[str, str]:
+        return {
             "KAFKA_BOOTSTRAP_SERVERS": self._bootstrap,
             "TOPIC_PREFIX": _PREFIX,
             "TENANT_PROFILE": str(profile),
-            "INSTANCE_ID": "bench",
+            "INSTANCE_ID": instance,
             "BENCH_TARGET": _BARE,
             "LOG_LEVEL": "WARNING",
         }
+
+    def _one(self, each: Contestant, records: int, profile: Path, processes: int = 1) -> Run:
+        """One run, of one process or several.
+
+        Raises:
+            TimeoutError: it does not finish.
+        """
+        if each.group is not None:
+            self._forget(_PREFIX + each.group)
+        python = self._pythons.get(each.name)
         before = self._end(_BARE)
-        with (
-            worker(_MODULES[name], env, self._pythons.get(name)) as process,
-            self._progress(name, before) as progress,
-        ):
-            return measure(process, records, progress, self._clock)
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(worker(each.module, self._env(profile, f"bench-{number}"), python))
+                for number in range(processes)
+            ]
+            progress = stack.enter_context(self._progress(each, before))
+            return measure(workers, records, progress, self._clock)
 
     @contextmanager
-    def _progress(self, name: str, before: int) -> Iterator[Callable[[], int]]:
-        """How many records are finished: committed by the transformer, acknowledged to the bare loop."""
-        if name == "bare":
+    def _progress(self, each: Contestant, before: int) -> Iterator[Callable[[], int]]:
+        """How many records are finished: committed with their offsets, or else acknowledged to the writer."""
+        if not each.transactional:
             yield lambda: self._end(_BARE) - before
             return
-        group = Consumer({**self._config, "group.id": _PREFIX + _GROUPS[name]})
+        group = Consumer({**self._config, "group.id": f"{_PREFIX}{each.group}"})
         places = [TopicPartition(_PREFIX + _RAW, number) for number in range(_PARTITIONS)]
         try:
             yield lambda: sum(max(0, place.offset) for place in group.committed(places, _TIMEOUT))
@@ -160,67 +218,3 @@ class Bench:
         finally:
             reader.close()
         return found
-
-
-_TITLES = {
-    "bare": "bare loop (at least once)",
-    "transformer": "transformer (exactly once)",
-    "quix": "Quix Streams 3.28.1 (exactly once)",
-}
-
-
-def report(result: Result, broker: str, command: str) -> str:
-    """The result as a section of the page."""
-    base = median([run.cpu for run in result.runs["bare"]])
-    rows = []
-    for name, title in _TITLES.items():
-        if name in result.absent:
-            rows.append(f"| {title} | not run: {result.absent[name]} | | | |")
-        if name not in result.runs:
-            continue
-        runs = result.runs[name]
-        cpu = median([run.cpu for run in runs])
-        spread = f"{min(run.cpu for run in runs):.2f}-{max(run.cpu for run in runs):.2f}"
-        rate, rss = median([run.rate for run in runs]), max(run.rss for run in runs)
-        rows.append(f"| {title} | {cpu:.2f} ({spread}) | {cpu / base:.2f} | {rate:,.0f} | {rss:.0f} |")
-    versions = ", ".join(
-        f"{name} {version(name)}"
-        for name in ("confluent-kafka", "fastavro", "msgspec", "estarsync-transformer")
-    )
-    return _PAGE.format(
-        rows="\n".join(rows),
-        records=result.records,
-        size=result.bytes_each,
-        rounds=len(result.runs["bare"]),
-        checked=result.checked,
-        broker=broker,
-        versions=versions,
-        python=platform.python_version(),
-        command=command,
-        load=os.getloadavg()[0],
-        cores=os.cpu_count(),
-    )
-
-
-_PAGE = """Written by `{command}`.
-
-| contestant | CPU s / 100,000 (range) | ratio | records/s | peak RSS, MiB |
-|---|---|---|---|---|
-{rows}
-
-- **transformer**: the service as it ships: every field validated, text cleaned, headers, dead letters, metrics, exactly
-  once (transactions with the offsets inside).
-- **Quix Streams** (`bench/peers/quix.py`): the bare loop's work in an environment of its own; `exactly-once`, a commit every 2,000 records.
-- **bare loop** (`bench/bare.py`): consume, decode, map, encode with fastavro, produce; no validation, no headers, no
-  metrics, at least once.
-
-Method: {records:,} orders of {size:,.0f} bytes (four lines, seeded) in six partitions, {rounds} runs of each, in turn, each a
-process of its own that reads everything from the beginning; median. CPU is user and system time of all threads
-from the first tenth of the records to the last one, so that imports and joining the group are left out; RSS is the
-process's peak (VmHWM). {checked:,} bodies of one partition were compared and are the same. Bare loop and transformer have
-the same librdkafka queues.
-
-The load average at the end was {load:.1f} on {cores} cores; well above the number of cores, other work took turns and ratios are rough.
-
-Broker: {broker}. CPython {python}; {versions}.
-"""

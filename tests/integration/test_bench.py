@@ -24,6 +24,8 @@ def test_a_small_run_ends_with_a_page(kafka: Broker, tmp_path: Path) -> None:
         "--rounds",
         "1",
         "--no-peers",
+        "--seconds",
+        "2",
         "--out",
         str(page),
     ]
@@ -33,5 +35,7 @@ def test_a_small_run_ends_with_a_page(kafka: Broker, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     text = page.read_text()
-    assert "| bare loop (at least once) |" in text
-    assert "| transformer (exactly once) |" in text
+    assert "| bare loop | at least once |" in text
+    assert "| transformer | exactly once |" in text
+    assert "records/s" in text
+    assert "p99" in text
