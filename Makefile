@@ -54,7 +54,7 @@ demo: .venv/.ready ## sync a shop through the three services and prove that both
 chaos: .venv/.ready ## kill, freeze and confuse everything by seed, and check every invariant (SEEDS=1-5 SECONDS=60)
 	$(BIN)/sandbox chaos --seeds $(or $(SEEDS),1-5) --seconds $(or $(SECONDS),60) $(CHAOS_ARGS)
 
-bench-transformer: .venv/.ready ## measure the transformer against the bare loop; writes bench/RESULTS.md (BENCH_ARGS)
+bench-transformer: .venv/.ready ## measure the transformer beside the bare loop and other engines; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 bench-extractor: .venv/.ready ## measure a first load beside the raw transfer, and webhooks; writes bench/RESULTS.md (BENCH_ARGS)

@@ -87,6 +87,6 @@ PEERS = (
     ),
 )
 MISSING = {
-    "Redpanda Connect": "not run: it is a Go program, and nothing here builds one; to compare, run it with the same topics",
+    "Redpanda Connect": "not run: a Go program, which nothing here builds",
 }
 """Engines that belong in the table and are not run, with why."""

@@ -181,8 +181,16 @@ class Bench:
             group.close()
 
     def _end(self, topic: str) -> int:
+        """How many offsets a topic has; one that is just being made may need a moment."""
         places = [TopicPartition(_PREFIX + topic, number) for number in range(_PARTITIONS)]
-        return sum(self._looker.get_watermark_offsets(place, _TIMEOUT)[1] for place in places)
+        deadline = self._clock.monotonic() + _TIMEOUT
+        while True:
+            try:
+                return sum(self._looker.get_watermark_offsets(place, _TIMEOUT)[1] for place in places)
+            except KafkaException:
+                if self._clock.monotonic() > deadline:
+                    raise
+                self._clock.sleep(0.2)
 
     def _forget(self, group: str) -> None:
         """Let the group begin again; one whose last member has just left may need a moment."""

@@ -10,9 +10,9 @@ from estarsync_core.mapping.fields import (
     Notes,
     Times,
     absolute_url,
+    amount,
     boolean,
     identity,
-    money,
     quantity,
 )
 from estarsync_core.mapping.text import clean, clean_title, cut
@@ -25,8 +25,8 @@ AUCKLAND = Times(ZoneInfo("Pacific/Auckland"), frozenset({date(1, 1, 1), date(19
 @pytest.mark.parametrize("nothing", [None, "", "  ", "\t\r\n", "\u200b\ufeff", "\x1f"])
 @pytest.mark.parametrize(
     "parse",
-    [clean, clean_title, boolean, money, quantity, AUCKLAND.instant, AUCKLAND.day],
-    ids=["clean", "clean_title", "boolean", "money", "quantity", "instant", "day"],
+    [clean, clean_title, boolean, amount, quantity, AUCKLAND.instant, AUCKLAND.day],
+    ids=["clean", "clean_title", "boolean", "amount", "quantity", "instant", "day"],
 )
 def test_four_kinds_of_nothing_are_none(parse: Parse, nothing: str | None) -> None:
     assert parse(nothing) is None
@@ -145,7 +145,7 @@ def test_no_boolean(raw: str) -> None:
     ],
 )
 def test_money_is_exact(raw: str, value: str) -> None:
-    assert money(raw) == Decimal(value)
+    assert amount(raw) == Decimal(value)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_money_is_exact(raw: str, value: str) -> None:
 )
 def test_money_is_never_guessed(raw: str, code: str) -> None:
     with pytest.raises(BadValue, match=code):
-        money(raw)
+        amount(raw)
 
 
 def test_quantities() -> None:

@@ -45,7 +45,7 @@ class EventHeaders:
             ("ce_id", f"{self.entity}/{sequence}" + (f"/{revision}" if self.typed else "")),
             ("ce_source", self.source),
             ("ce_type", f"{_TYPE_PREFIX}.{self.entity}.{stage}.v1"),
-            ("ce_time", self.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")),
+            ("ce_time", written_time(self.time)),
             ("content-type", "application/avro" if self.typed else "application/json"),
             ("ce_sequence", str(sequence)),
             ("ce_lane", self.lane.value),
@@ -55,6 +55,11 @@ class EventHeaders:
         if self.reason is not None:
             pairs.append(("ce_reason", self.reason.value))
         return [(name, value.encode()) for name, value in pairs]
+
+
+def written_time(time: datetime) -> str:
+    """A time as headers have it: UTC, in milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def version_of(headers: Iterable[tuple[str, bytes | None]] | None) -> tuple[Version, Lane, Reason | None]:

@@ -57,9 +57,9 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
                 **consumer_config(settings, GROUP),
                 "partition.assignment.strategy": "cooperative-sticky",
                 # What one answer of a broker brings is held unpacked: several times as much as this.
-                "fetch.message.max.bytes": 131_072,
-                "fetch.max.bytes": 2_097_152,
-                "queued.max.messages.kbytes": 2048,
+                "fetch.message.max.bytes": 65_536,
+                "fetch.max.bytes": 1_048_576,
+                "queued.max.messages.kbytes": 1024,
             }
         )
         stack.callback(consumer.close)
@@ -70,7 +70,13 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
         partitions_of(consumer, inputs + outputs + [dlq_topic(topic) for topic in inputs])
         codec.register({entity: settings.topic(typed_topic(entity)) for entity in Entity})
         producer = TransactionalProducer(
-            producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"), clock, metrics
+            {
+                **producer_config(settings, f"estarsync-{SERVICE}-{settings.instance_id}"),
+                # Fewer and fuller requests while a batch is mapped; the commit sends what is left at once.
+                "linger.ms": 50,
+            },
+            clock,
+            metrics,
         )
         rewinds = Rewinds(
             {settings.topic(raw_topic(entity)): entity for entity in Entity},

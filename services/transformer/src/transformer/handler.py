@@ -107,12 +107,12 @@ class Handler:
 def _transform(
     route: _Route, key: bytes | None, value: bytes | None, headers: Headers, again: Again | None
 ) -> Output:
-    sequence, form = route.headings.read(headers, again)
+    sequence, time, form = route.headings.read(headers, again)
     if value is None:
         if form.reason is None:
             raise InvalidRecord("headers", "no_reason")
         _text(key)
-        return Output(route.output, key, None, form.with_sequence(sequence), route.entity, TOMBSTONE)
+        return Output(route.output, key, None, form.filled(sequence, time), route.entity, TOMBSTONE)
     mapped = route.map(_text(key), value)
     document = mapped.document
     if mapped.reason is not form.reason:
@@ -123,7 +123,7 @@ def _transform(
         route.output,
         key,
         encoded,
-        form.with_sequence(sequence),
+        form.filled(sequence, time),
         route.entity,
         outcome,
         "",

@@ -132,7 +132,6 @@ class Loop:
         if self._revoked:
             messages = self._without_revoked(messages)
         messages = self._without_moved(messages)
-        self._positions.read(messages)
         del read
         # Each is taken from the end and freed once it is mapped: its memory, still in the processor's cache, is the
         # next one's.
@@ -159,6 +158,7 @@ class Loop:
         """
         tally = Tally()
         finished: dict[Place, int] = {}
+        seen: set[Place] = set()
         records = 0
         flood, rewound = self._flood.batch(), self._rewinds.active
         handle, produce, now = self._handler.handle, self._producer.produce, self._clock.monotonic
@@ -167,35 +167,33 @@ class Loop:
             while messages and now() - begun <= _MAPPING_SECONDS:
                 message = messages.pop()
                 topic, partition = place = _place(message)
-                offset = message.offset() or 0
+                offset, is_record = message.offset() or 0, message.error() is None
                 if place not in first:
                     first[place] = offset
-                is_record = message.error() is None
-                read_to[place] = offset + 1 if is_record else offset
-                again = rewound.get(place)
-                fate = Fate.LIVE if again is None else again.fate(offset, message.key(), record=is_record)
-                if again is not None and fate is not Fate.LIVE:
-                    finished[place] = again.live
-                if is_record and fate is not Fate.PASS:
+                reached = read_to[place] = offset + 1 if is_record else offset
+                again, changed = rewound.get(place) if rewound else None, None
+                if again is None:
+                    finished[place] = reached  # where reading goes on; an end says it itself
+                else:
+                    fate = again.fate(offset, message.key(), record=is_record)
+                    finished[place] = reached if fate is Fate.LIVE else again.live
+                    if fate is Fate.PASS:
+                        continue
+                    if fate is Fate.AGAIN:
+                        changed = again.again
+                if is_record:
                     records += 1
-                    changed = None if again is None or fate is Fate.LIVE else again.again
+                    if place not in seen:
+                        seen.add(place)
+                        self._positions.read((message,))
+                    headers = headers_of(message)
                     output = handle(
-                        RawEvent(
-                            topic,
-                            partition,
-                            offset,
-                            message.key(),
-                            message.value(),
-                            headers_of(message),
-                            changed,
-                        )
+                        RawEvent(topic, partition, offset, message.key(), message.value(), headers, changed)
                     )
                     produce(output.topic, output.key, output.value, output.headers)
                     if output.outcome == DEAD_LETTER:
                         flood.dead(records, topic, output.code)
                     tally.add(topic, output)
-                if fate is Fate.LIVE:
-                    finished[place] = read_to[place]  # where reading goes on; an end says it itself
             self._rewinds.tell(finished)
             self._producer.send_offsets(
                 [TopicPartition(topic, partition, offset) for (topic, partition), offset in finished.items()],
@@ -310,4 +308,4 @@ def _firsts(messages: Iterable[Message], known: dict[Place, int] | None = None) 
 
 
 def _place(message: Message) -> Place:
-    return message.topic() or "", message.partition() or 0
+    return message.topic(), message.partition()  # type: ignore[return-value]  # one that was read has both

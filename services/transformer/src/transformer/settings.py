@@ -24,6 +24,6 @@ class Settings(ServiceSettings):
 
     tenant_profile: Path
     transformer_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 2000
-    transformer_batch_seconds: Annotated[float, Field(gt=0, le=5)] = 0.1
+    transformer_batch_seconds: Annotated[float, Field(gt=0, le=5)] = 0.05
     transformer_dead_letter_run: Annotated[int, Field(ge=0)] = 200
     transformer_dead_letter_share: Annotated[float, Field(gt=0, le=1)] = 0.2

@@ -27,6 +27,7 @@ _FALSE = frozenset({"false", "0", "no", "n"})
 
 _PLAIN_TIME = len("2024-01-02T03:04:05")
 _HOUR = len("2024-01-02T03")
+_HOURS = 512  # that are remembered: records come in the order of their time, more or less
 _WITHIN_AN_HOUR = re.compile(r":([0-5][0-9]):([0-5][0-9])")
 _YEARS = range(1900, 2101)
 
@@ -172,10 +173,6 @@ def amount(raw: str | None) -> Decimal | None:
     return value
 
 
-money = Memory(amount).__getitem__
-"""`amount`, for prices and whatever else repeats."""
-
-
 def _quantity(raw: str | None) -> int | None:
     text = clean(raw)
     if text is None:
@@ -217,7 +214,7 @@ class Times:
     def __init__(self, zone: ZoneInfo, null_dates: frozenset[date]) -> None:
         self._zone = zone
         self._null_dates = null_dates
-        self._hours = Memory(self._hour)
+        self._hours = Memory(self._hour, _HOURS)
 
     def instant(self, raw: str | None) -> datetime | None:
         """A moment, aware, UTC, in whole milliseconds; a date alone is its midnight.

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.records import OrderLine
-from estarsync_core.mapping.fields import EXACT, BadValue, Memory, Notes, identity, money, quantity
+from estarsync_core.mapping.fields import EXACT, BadValue, Memory, Notes, amount, identity, quantity
 from estarsync_core.mapping.result import Document, Shared
 from estarsync_core.mapping.text import clean, clean_title
 
@@ -107,10 +107,11 @@ class Lines:
                 left.append(sold.product(0))
             else:
                 kept.append(sold.products.get(qty) or sold.product(qty))
-                if sold.cents is None:
-                    rest = EXACT.fma(qty, sold.net, rest or _ZERO)
+                net = sold.net
+                if isinstance(net, int):
+                    cents += qty * net
                 else:
-                    cents += qty * sold.cents
+                    rest = EXACT.fma(qty, net, rest or _ZERO)
         if not kept and not left:
             raise InvalidRecord("lines", "missing")
         return kept or left, Sum(cents, rest), whole
@@ -120,13 +121,12 @@ class Sold:
     """What lines of one item at one price have in common, whatever their quantity.
 
     Attributes:
-        net: the unit price less the unit's discount, exact.
-        cents: the same in cents; None where it is not a whole number of them.
+        net: the unit price less the unit's discount, exact: in cents, or else as it is.
         problems: what is to be noted of such a line.
         products: the lines of an order document, by quantity.
     """
 
-    __slots__ = ("_name", "_price", "_product_id", "_sku", "cents", "net", "problems", "products")
+    __slots__ = ("_name", "_price", "_product_id", "_sku", "net", "problems", "products")
 
     def __init__(
         self,
@@ -143,9 +143,9 @@ class Sold:
         self._name = notes.fit("lines[].name", clean_title(title) or self._sku)
         self._product_id = notes.optional("lines[].product_id", identity, product_id)
         self._price = float(price)
-        self.net = EXACT.subtract(price, discount)
-        cents = EXACT.scaleb(self.net, 2)
-        self.cents = int(cents) if cents == int(cents) else None
+        net = EXACT.subtract(price, discount)
+        cents = int(EXACT.scaleb(net, 2))
+        self.net: int | Decimal = cents if EXACT.scaleb(Decimal(cents), -2) == net else net
         self.problems = tuple(notes)
         self.products: dict[int, Shared] = {}
 
@@ -163,8 +163,8 @@ class Sold:
 
 def _sell(texts: tuple[str | None, str | None, str | None, str | None, str | None]) -> Sold | None:
     title, barcode, product_id, price, discount = texts
-    exact = money(price)
-    off = money(discount) or _ZERO
+    exact = amount(price)
+    off = amount(discount) or _ZERO
     return None if exact is None else Sold(title, barcode, product_id, exact, off)
 
 
@@ -177,9 +177,9 @@ def _bad_line(index: int, line: OrderLine) -> InvalidRecord:
     try:
         qty = quantity(line.Quantity)
         field = "unit_price"
-        price = money(line.UnitPrice)
+        price = amount(line.UnitPrice)
         field = "unit_discount"
-        money(line.UnitDiscount)
+        amount(line.UnitDiscount)
     except BadValue as bad:
         return InvalidRecord(f"lines[{index}].{field}", bad.code)
     missing = "quantity" if qty is None else "unit_price"

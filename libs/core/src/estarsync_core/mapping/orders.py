@@ -25,7 +25,6 @@ from estarsync_core.mapping.fields import (
     amount,
     country_reader,
     identity,
-    money,
     required,
 )
 from estarsync_core.mapping.lines import Lines, in_cents
@@ -170,7 +169,7 @@ def _sum(field: str, amounts: list[str | None]) -> tuple[Decimal, float]:
     total = _ZERO
     try:
         for text in amounts:
-            value = money(text)
+            value = amount(text)
             if value:
                 total = EXACT.add(total, value)
     except BadValue as bad:

@@ -7,7 +7,7 @@ import msgspec
 
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.records import Item, Product, ProductItem, Text
-from estarsync_core.mapping.fields import Notes, absolute_url, identity, money, required
+from estarsync_core.mapping.fields import Notes, absolute_url, amount, identity, required
 from estarsync_core.mapping.raw import decode
 from estarsync_core.mapping.result import Mapped
 from estarsync_core.mapping.text import LIMIT, clean, clean_title
@@ -47,10 +47,10 @@ class ProductMapper:
         notes = Notes()
         product_id = required("id", identity, product.ID)
         site = self._website(product)
-        price = required("price", money, item.Price if clean(item.Price) else product.Price)
+        price = required("price", amount, item.Price if clean(item.Price) else product.Price)
         if price < 0:
             raise InvalidRecord("price", "negative")
-        special = notes.optional("specialprice", money, _sale_price(product, item))
+        special = notes.optional("specialprice", amount, _sale_price(product, item))
         url = site.product_url.replace("{id}", quote(product_id, safe="")).replace(
             "{sku}", quote(sku, safe="")
         )

@@ -14,14 +14,16 @@ class Shared(dict[str, Any]):
     """A part of a document that stands in many of them, so nobody may change it.
 
     Attributes:
-        encoded: for an encoder: itself, and what it has made of this part.
+        encoder: who has encoded this part, if somebody has.
+        encoded: what that has made of it.
     """
 
-    __slots__ = ("encoded",)
+    __slots__ = ("encoded", "encoder")
 
     def __init__(self, **values: object) -> None:
         super().__init__(values)
-        self.encoded: tuple[object, bytes] | None = None
+        self.encoder: object = None
+        self.encoded = b""
 
 
 class Mapped(msgspec.Struct, frozen=True, gc=False):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -82,7 +82,7 @@ class TransactionalProducer:
         """Add a record to the open transaction; blocks while the send buffer is full."""
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=cast("Any", headers))
+                self._producer.produce(topic, value, key, headers=headers)  # type: ignore[arg-type]  # bytes are fine
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as error:
