@@ -106,6 +106,7 @@ class World:
             loader_settle_seconds=SETTLING,
             loader_import_deadline_seconds=DEADLINE,
         )
+        self.rig.apart = seed % 2 == 1  # how a loader that starts reads its backlog
         self.crash = Crash(rng)
         self.wanted: dict[tuple[str, str], object] = {}
         self.latest: dict[tuple[Entity, str], int] = {}
