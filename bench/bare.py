@@ -28,7 +28,7 @@ def main() -> None:
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
-            "linger.ms": 5,
+            "linger.ms": 50,
         }
     )
     consumer.subscribe([settings.topic("estar.orders.v1")])

@@ -13,7 +13,6 @@ from estarsync_core.clock import Clock
 
 _LOOK_SECONDS = 0.1
 _LIMIT_SECONDS = 600.0
-_ENOUGH_SECONDS = 60.0
 _WARM = 0.1  # of the records: imports, joining the group and the first batches are not counted
 _WARM_MOST = 10_000
 _EARLY = 0.25  # of the records: from here on memory should not grow
@@ -55,9 +54,13 @@ def worker(
 
 
 def measure(
-    processes: Sequence[subprocess.Popen[bytes]], records: int, progress: Callable[[], int], clock: Clock
+    processes: Sequence[subprocess.Popen[bytes]],
+    records: int,
+    progress: Callable[[], int],
+    clock: Clock,
+    enough: float = math.inf,
 ) -> Run:
-    """Watch workers until they have finished so many records, or for a minute; blocks.
+    """Watch workers until they have finished so many records, or for `enough` seconds; blocks.
 
     Raises:
         TimeoutError: they don't begin or don't go on, or one ends before.
@@ -77,7 +80,7 @@ def measure(
             first = done, now, cpu
         if early is None and done > records * _EARLY:
             early = sum(_mib(pid, "VmRSS") for pid in pids)
-        if first is not None and (done >= records or now - first[1] > _ENOUGH_SECONDS):
+        if first is not None and (done >= records or now - first[1] > enough):
             break
         if now > deadline:
             raise TimeoutError(f"{done} of {records} records after {_LIMIT_SECONDS:g} s")

@@ -82,11 +82,11 @@ _PAGE = """Written by `{command}`.
 {figures}
 
 Method: {records:,} orders of {size:,.0f} bytes (four lines, seeded) in six partitions, {rounds} runs of each, in turn, each a
-process of its own that reads everything from the beginning, for a minute at most; median. All but the transformer do
+process of its own that reads everything from the beginning (the peers for a minute at most); median. All but the transformer do
 the bare loop's work (`bench/work.py`), each peer in an environment of its own (`bench/peers`). CPU is user and system time of
 all threads from the first tenth of the records (10,000 at most) to the last one, so that imports and joining the group are left
 out; RSS is the process's peak (VmHWM). {checked:,} bodies of one partition were compared: the transformer's and the bare
-loop's are the same. Bare loop and transformer have librdkafka's queues of the same size.
+loop's are the same. Bare loop and transformer have the same linger; the bare loop's librdkafka queues are the larger.
 
 The load average at the end was {load:.1f} on {cores} cores; well above the number of cores, other work took turns and ratios are rough.
 
