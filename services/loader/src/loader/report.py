@@ -80,9 +80,13 @@ class Settlement:
             report: the import's report; None for a deletion, which has none.
             keep_fences: whether the keys stay fenced (a lost reply may have opened a second import).
         """
+        # Now, and not with the first step: a report is tens of megabytes, and several batches may wait for theirs.
         judge = self._judge(batch, report)
         if report is not None:
             report.close()
+        return self._steps(batch, judge, keep_fences=keep_fences)
+
+    def _steps(self, batch: Batch, judge: Callable[[str], Verdict], *, keep_fences: bool) -> Iterator[None]:
         counts: Counter[str] = Counter()
         left = len(batch.fences)
         for fences in batch.fences.chunks():

@@ -25,7 +25,7 @@ _SCHEMA = """
 PRAGMA journal_mode = MEMORY;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA cache_size = -16000;
+PRAGMA cache_size = -12000;
 PRAGMA temp_store = MEMORY;
 CREATE TABLE pending (
     id INTEGER PRIMARY KEY,

@@ -178,14 +178,15 @@ def contact_judge(
     Args:
         count: how many contacts were sent.
         summary: the report's totals.
-        saved: the e-mails of those that were created or updated; gone through once, as are the failures.
+        saved: the e-mails of those that were created or updated; gone through once at most.
         failures: e-mail and code of those that failed.
 
     Returns:
         From an e-mail to its fate.
     """
-    there, failed = set(saved), dict(failures)
+    failed = dict(failures)
     all_saved = not failed and _total(summary, "newContacts", "updatedContacts") == count
+    there = frozenset[str]() if all_saved else frozenset(saved)
 
     def judge(email: str) -> Verdict:
         if all_saved or email in there:

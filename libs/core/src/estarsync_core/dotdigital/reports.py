@@ -18,15 +18,15 @@ _OPENING, _ENDS = frozenset((b"{", b"[")), frozenset((b",", b"}", b"]"))
 _IN_OBJECT, _IN_ARRAY = 1, 2  # depths
 
 
-class _Identifiers(msgspec.Struct):
+class _Identifiers(msgspec.Struct, gc=False):
     email: str = ""
 
 
-class _Code(msgspec.Struct):
+class _Code(msgspec.Struct, gc=False):
     failure_code: str = msgspec.field(default="", name="failureCode")
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     """A contact that was saved, or a contact or record that was not; what else stands there is skipped."""
 
     identifiers: _Identifiers | None = None
@@ -43,7 +43,7 @@ class _Entry(msgspec.Struct):
         return self.failures[0].failure_code if self.failures else ""
 
 
-class _Whole(msgspec.Struct):
+class _Whole(msgspec.Struct, gc=False):
     status: str = ""
     summary: dict[str, Any] | None = None
     created: list[_Entry] | None = None

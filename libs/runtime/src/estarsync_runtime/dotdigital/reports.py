@@ -43,8 +43,10 @@ def receive_report(
                 if error.errno != ENOSPC:
                     raise
                 return None  # it is asked for again later
+    body = b"".join(begin)
+    begin.clear()  # once is enough
     try:
-        return read_report(b"".join(begin))
+        return read_report(body)
     except ValueError:
         return None
 
