@@ -150,3 +150,8 @@ def test_no_insight_record_says_anything_beside_its_own_document(entity, documen
     assert set(record) <= {"key", "contactIdentity", "json"}
     assert set(record.get("contactIdentity", {})) <= {"identifier", "value"}
     assert set(record["json"]) <= set(whole)
+
+
+def test_a_text_of_a_class_of_its_own_is_sent_as_it_is():
+    found = insight_record(Entity.PRODUCTS, {"sku": "S", "name": Entity.ORDERS})
+    assert found["json"]["name"] == "orders"
