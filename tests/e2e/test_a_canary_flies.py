@@ -89,6 +89,7 @@ def test_a_canary_flies(installation):
 def test_a_canary_that_is_out_of_scope_says_so(installation):
     installation.start("extractor", "transformer")
     installation.start("loader", CONTACT_SCOPE="subscribed")
+    installation.wait_until("the loader's provisioning", lambda: installation.command("doctor")[0] == 0)
     code, out, err = installation.command("canary", "--yes", "--json", CONTACT_SCOPE="subscribed")
     assert code == 0, out + err + installation.logs()
     results = {entity: path["result"] for entity, path in json.loads(out)["records"].items()}
