@@ -29,6 +29,7 @@ from estarsync_runtime.kafka.positions import Positions
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.reconcile import Comparison, Reconciler
 from estarsync_runtime.testing import FakeClock, FakeProducer, Written
+from estarsync_runtime.tracing import OFF, Tracing
 from loader.batches import Spooler, Write
 from loader.calls import Job
 from loader.control import Control
@@ -48,6 +49,7 @@ from loader.report import Settlement
 from loader.restore import open_batches, settled_states
 from loader.settings import Settings
 from loader.table import Table
+from loader.traced import Traces
 from sandbox.dotdigital.contacts import Contact
 from sandbox.dotdigital.faults import Fault, FaultRequest
 from sandbox.dotdigital.handler import DotdigitalSandbox
@@ -219,6 +221,8 @@ class Rig:
 
     apart = False
     """Whether a loader that starts reads its backlog beside what is new."""
+    tracing: Tracing = OFF
+    """What loaders that start trace with."""
 
     def __init__(
         self,
@@ -252,6 +256,7 @@ class Rig:
         account = provision(self.client, self.settings)
         self.table = Table(self.folder)
         self.calls = InlineCalls()
+        traces = Traces(self.tracing)
         ledger = Ledger(self.settings, self.producer, self.producer.send_offsets, self.clock)
         self.people.poll()
         self.lanes = Lanes(self.people.words, ledger, self.clock, self.metrics, self._new_id)
@@ -260,7 +265,13 @@ class Rig:
             self.settings,
             self.table,
             Spooler(
-                self.folder, account, self.codec, self.settings.loader_batch_bytes, self.chunk, self.write
+                self.folder,
+                account,
+                self.codec,
+                self.settings.loader_batch_bytes,
+                self.chunk,
+                self.write,
+                traces.took if traces.on else None,
             ),
             ledger,
             settlement,
@@ -291,6 +302,7 @@ class Rig:
             self.clock,
             self.metrics,
             self._new_id,
+            traces,
         )
         for entity, key, state in settled_states(self._rows(DELIVERED)):
             if state is None:

@@ -21,6 +21,7 @@ from estarsync_runtime.estar.soap import Credentials, EstarClient
 from estarsync_runtime.estar.source import EstarSource
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.testing import FakeProducer
+from estarsync_runtime.tracing import OFF, Tracing
 from extractor.app import feeds_of
 from extractor.feeds import Feed, Surroundings
 from extractor.publisher import Publisher
@@ -44,7 +45,9 @@ class Site(Protocol):
 class Extraction:
     """Reads a sandbox shop through a profile, with a log in memory in the place of Kafka."""
 
-    def __init__(self, site: Site, profile: TenantProfile, clock: Clock, folder: Path) -> None:
+    def __init__(
+        self, site: Site, profile: TenantProfile, clock: Clock, folder: Path, tracing: Tracing = OFF
+    ) -> None:
         self.profile = profile
         self.kafka = FakeProducer()
         self.metrics = Metrics(CollectorRegistry())
@@ -61,8 +64,8 @@ class Extraction:
         self.source = EstarSource(client, profile)
         state = SourceState(folder / "extraction.sqlite")
         settings = Settings.model_construct(estar_base_url="https://shop.example", topic_prefix="")
-        publisher = Publisher(settings, self.kafka, state, {}, clock, self.metrics)
-        around = Surroundings(publisher, profile, clock, self.metrics)
+        publisher = Publisher(settings, self.kafka, state, {}, clock, self.metrics, tracing)
+        around = Surroundings(publisher, profile, clock, self.metrics, tracing=tracing)
         cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()}
         self._feeds = feeds_of(shop_of(self.source, state, around), state, around, cadences)
 
@@ -122,14 +125,14 @@ class Extraction:
 
 
 @pytest.fixture
-def extraction(tmp_path: Path) -> Callable[[Site, TenantProfile, Clock], Extraction]:
+def extraction(tmp_path: Path) -> Callable[..., Extraction]:
     """Makes an extraction; it has not run yet."""
     made: list[Extraction] = []
 
-    def make(site: Site, profile: TenantProfile, clock: Clock) -> Extraction:
+    def make(site: Site, profile: TenantProfile, clock: Clock, tracing: Tracing = OFF) -> Extraction:
         folder = tmp_path / f"extraction-{len(made)}"
         folder.mkdir()
-        made.append(Extraction(site, profile, clock, folder))
+        made.append(Extraction(site, profile, clock, folder, tracing))
         return made[-1]
 
     return make

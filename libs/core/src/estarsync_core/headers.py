@@ -10,6 +10,7 @@
 | `ce_lane` | raw, typed | `live` or `bulk` |
 | `ce_reason` | tombstones | `removed`, `renamed` or `erased` |
 | `ce_forced` | typed | the id of a resync that delivers it even where Dotdigital is known to hold it |
+| `traceparent` | notifications, raw, typed | the W3C's trace context; only where tracing is on |
 """
 
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from estarsync_core.errors import InvalidRecord
 
 _TYPE_PREFIX = "com.estarsync"
 FORCED = "ce_forced"
+TRACEPARENT = "traceparent"
 RawHeaders = list[tuple[str, bytes]]
 
 
@@ -60,6 +62,11 @@ class EventHeaders:
 def written_time(time: datetime) -> str:
     """A time as headers have it: UTC, in milliseconds."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def traceparent_of(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes | None:
+    """The trace context that a record came with; None where it says nothing."""
+    return next((value for name, value in headers or () if name == TRACEPARENT), None)
 
 
 def version_of(headers: Iterable[tuple[str, bytes | None]] | None) -> tuple[Version, Lane, Reason | None]:

@@ -19,6 +19,7 @@ from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.kafka.reach import require_kafka
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import ServiceSettings, load
+from estarsync_runtime.tracing import OFF, Tracing, tracing
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -55,6 +56,7 @@ class Context:
     health: health.Health
     metrics: Metrics
     clock: Clock
+    tracing: Tracing = OFF
 
 
 def run(
@@ -85,7 +87,8 @@ def _run(
             settings = load(settings_type)
             logs.configure(service, settings.log_level)
             clock = SystemClock()
-            context = Context(StopSignal(), health.Health(clock), Metrics(CollectorRegistry()), clock)
+            traces = stack.enter_context(tracing(service, settings, clock))
+            context = Context(StopSignal(), health.Health(clock), Metrics(CollectorRegistry()), clock, traces)
             _show(service, context)
             if settings.http_port is not None:
                 stack.callback(health.serve(settings.http_port, context.health, context.metrics.registry))

@@ -82,7 +82,58 @@ class KafkaSettings(BaseSettings):
         return f"{self.topic_prefix}{name}"
 
 
-class ServiceSettings(KafkaSettings):
+class TraceSettings(BaseSettings):
+    """Whether traces are sent, by OpenTelemetry's own variables; its SDK reads the rest of them.
+
+    Attributes:
+        otel_exporter_otlp_endpoint: the collector's URL; without one of these two nothing is traced.
+        otel_exporter_otlp_traces_endpoint: the same for traces alone, with its path.
+        otel_exporter_otlp_protocol: how to speak to it; there is one way.
+        otel_exporter_otlp_traces_protocol: the same for traces alone.
+        otel_traces_exporter: `none` turns it off.
+        otel_sdk_disabled: turns it off, too.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    otel_exporter_otlp_protocol: str | None = None
+    otel_exporter_otlp_traces_protocol: str | None = None
+    otel_traces_exporter: str | None = None
+    otel_sdk_disabled: str | None = None
+
+    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ValueError("give the collector's URL, such as http://collector:4318, or unset it")
+        return value
+
+    @model_validator(mode="after")
+    def _spoken(self) -> Self:
+        protocol = self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol
+        if self.traced and protocol not in {None, "", "http/protobuf"}:
+            raise ValueError(
+                "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is spoken: set that and the collector's port for it"
+                " (4318), or OTEL_TRACES_EXPORTER=none"
+            )
+        if self.traced and self.otel_traces_exporter not in {None, "", "otlp"}:
+            raise ValueError("OTEL_TRACES_EXPORTER: there are otlp and none; set one of them, or unset it")
+        return self
+
+    @property
+    def traced(self) -> bool:
+        """Whether traces are sent."""
+        named = self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        off = (self.otel_sdk_disabled or "").lower() == "true" or self.otel_traces_exporter == "none"
+        return bool(named) and not off
+
+
+class ServiceSettings(KafkaSettings, TraceSettings):
     """What every service needs to know."""
 
     instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] = Field(

@@ -26,6 +26,7 @@ from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
+from estarsync_runtime.tracing import OFF, Tracing
 from extractor.backfill import BackfillFeed
 from extractor.canary import CanaryFeed
 from extractor.desk import Desk
@@ -62,6 +63,7 @@ def build(
     clock: Clock,
     metrics: Metrics,
     shelf: FeedProducts | None = None,
+    tracing: Tracing = OFF,
 ) -> Iterator[Loop]:
     """An extractor that is ready to run: older ones are fenced and what the last one knew is restored; blocks.
 
@@ -73,6 +75,7 @@ def build(
         clock: the time.
         metrics: what is shown.
         shelf: where products are, if not behind the site's operations.
+        tracing: where pages are shown.
 
     Raises:
         RetryLater: Kafka does not answer.
@@ -81,14 +84,14 @@ def build(
     producer = TransactionalProducer(producer_config(settings, "estarsync-extractor"), clock, metrics)
     memory.catch_up()
     state = memory.state
-    publisher = Publisher(settings, producer, state, memory.checkpoints, clock, metrics)
+    publisher = Publisher(settings, producer, state, memory.checkpoints, clock, metrics, tracing)
     cadences = {name: minutes * 60 for name, minutes in profile.cadences.model_dump().items()} | LOOKS
     with (
         closing(ControlReader(settings)) as control,
         closing(KafkaLetters(settings)) as letters,
         kafka_inbox(settings, producer) as inbox,
     ):
-        around = Surroundings(publisher, profile, clock, metrics, control.words.blocked)
+        around = Surroundings(publisher, profile, clock, metrics, control.words.blocked, tracing)
         shop = shop_of(source, state, around, shelf)
         feeds = [
             *feeds_that_listen(shop, state, around, Desk(control), letters, inbox),
@@ -216,7 +219,14 @@ def serve(settings: Settings, context: Context) -> None:
             try:
                 if leadership.wait(context.stop, context.health, memory.follow):
                     with build(
-                        settings, profile, source, memory, context.clock, context.metrics, shelf
+                        settings,
+                        profile,
+                        source,
+                        memory,
+                        context.clock,
+                        context.metrics,
+                        shelf,
+                        context.tracing,
                     ) as loop:
                         context.health.ready = True
                         _log.info("ready")

@@ -27,6 +27,7 @@ from estarsync_core.estar.windows import (
 )
 from estarsync_core.profile import TenantProfile
 from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.tracing import OFF, Tracing
 from extractor.firstload import FirstLoad, Progress
 from extractor.pages import Page, PageReader
 from extractor.publisher import Publisher
@@ -64,6 +65,7 @@ class Surroundings:
     clock: Clock
     metrics: Metrics
     blocked: Blocked = field(default_factory=Blocked)
+    tracing: Tracing = OFF
 
 
 class Feed(ABC):

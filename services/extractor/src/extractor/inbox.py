@@ -9,9 +9,11 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from estarsync_core.errors import InvalidRecord
 from estarsync_core.estar.notifications import Notification, read_notification
+from estarsync_core.headers import traceparent_of
 from estarsync_core.topics import NOTIFICATIONS
 from estarsync_runtime.kafka.config import consumer_config
 from estarsync_runtime.kafka.errors import translate, translated
+from estarsync_runtime.kafka.messages import headers_of
 from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.settings import KafkaSettings
 
@@ -21,11 +23,12 @@ _TIMEOUT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message; without a notification it can't be read, and `code` says why."""
+    """One message; without a notification it can't be read, and `code` says why. `trace` is its trace context."""
 
     place: str
     notification: Notification | None
     code: str = ""
+    trace: bytes | None = None
 
 
 class Inbox(Protocol):
@@ -75,7 +78,8 @@ class KafkaInbox:
             self._next[topic, partition] = offset + 1
             place = f"notification/{partition}/{offset}"
             try:
-                received.append(Received(place, read_notification(message.value() or b"")))
+                notification = read_notification(message.value() or b"")
+                received.append(Received(place, notification, trace=traceparent_of(headers_of(message))))
             except InvalidRecord as trouble:
                 received.append(Received(place, None, trouble.code))
         return received

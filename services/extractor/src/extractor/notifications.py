@@ -6,6 +6,7 @@ What a subscriber's numbers show to be missing is asked for.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 from typing_extensions import override
@@ -44,7 +45,8 @@ class NotificationFeed(LiveFeed):
         self._inbox = inbox
         self._retrieve = retrieve
         self._sequences = Sequences(self._publisher.notifications, self._clock.monotonic())
-        self._waiting: dict[str, None] = {}  # orders to read, in the order of their first notification
+        # Orders to read, in the order of their first notification, each with the trace of its last one.
+        self._waiting: dict[str, bytes | None] = {}
         self._dead: dict[str, str] = {}
         self._since: float | None = None  # when the first notification of this round came
         self._ask_from = 0.0
@@ -70,16 +72,18 @@ class NotificationFeed(LiveFeed):
                 self._dead[received.place] = received.code
                 self._metrics.notifications.labels("unreadable").inc()
             else:
-                self._arrived(received.notification, now, "received")
+                self._arrived(received.notification, now, "received", received.trace)
 
-    def _arrived(self, notification: Notification, now: float, outcome: str) -> None:
+    def _arrived(
+        self, notification: Notification, now: float, outcome: str, trace: bytes | None = None
+    ) -> None:
         place = (notification.subscriber, notification.sequence)
         if not self._sequences.arrived(place, now):
             self._metrics.notifications.labels("duplicate").inc()
             return
         self._metrics.notifications.labels(outcome).inc()
         names = self._profile.notifications.order_ids
-        self._waiting.update(dict.fromkeys(order_ids(notification, names)))
+        self._waiting.update(dict.fromkeys(order_ids(notification, names), trace))
 
     def _ask(self, now: float) -> None:
         """Ask the shop for what is missing; it is no reason to hold up what is here."""
@@ -104,11 +108,12 @@ class NotificationFeed(LiveFeed):
 
     def _read(self) -> None:
         batch = list(self._waiting)[: self._reader.kind.size]
-        page = self._reader.read(batch) if batch else Page(Changes(), {}, 0)
+        causes = [trace for identity in batch if (trace := self._waiting[identity]) is not None]
+        page = self._reader.read(batch, causes=causes) if batch else Page(Changes(), {}, 0)
         if len(batch) < len(self._waiting):
             self._publisher.commit(self.entity, self.lane, page, {})
         else:
-            last = Page(page.changes, {**page.failed, **self._dead}, page.read)
+            last = replace(page, failed={**page.failed, **self._dead})
             settled = self._sequences.settled
             self._publisher.commit(
                 self.entity, self.lane, last, {}, notifications=settled, within=self._inbox.settle

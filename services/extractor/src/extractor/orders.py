@@ -10,12 +10,19 @@ from estarsync_core.estar.content import DropList
 from estarsync_core.estar.grouping import group_orders, may_have_relatives
 from estarsync_core.profile import TenantProfile
 from estarsync_runtime.estar.source import EstarSource
+from estarsync_runtime.tracing import OFF, Tracing
 from extractor.fetch import Fetched, Fetcher
 from extractor.pages import MAX_VALUE_BYTES, Kind, PageReader
 from extractor.state import SourceState
 
 
-def orders(source: EstarSource, state: SourceState, profile: TenantProfile, blocked: Blocked) -> PageReader:
+def orders(
+    source: EstarSource,
+    state: SourceState,
+    profile: TenantProfile,
+    blocked: Blocked,
+    tracing: Tracing = OFF,
+) -> PageReader:
     """What reads pages of orders."""
     kind = Kind(
         entity=Entity.ORDERS,
@@ -24,7 +31,7 @@ def orders(source: EstarSource, state: SourceState, profile: TenantProfile, bloc
         group=group_orders,
         rules=Rules(DropList(profile.records.drop), MAX_VALUE_BYTES, left=Reason.REMOVED),
     )
-    return PageReader(kind, state, blocked)
+    return PageReader(kind, state, blocked, tracing)
 
 
 class TreeFetcher:

@@ -1,7 +1,7 @@
 """One page: some ids of one entity, read with all that belongs to them, and what that means for the raw topic."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estarsync_core.control import Blocked
 from estarsync_core.entities import Entity
@@ -9,6 +9,7 @@ from estarsync_core.estar.changes import Changes, Row, Rules, changes, touched_k
 from estarsync_core.estar.content import Record
 from estarsync_core.estar.grouping import Grouped, withhold
 from estarsync_runtime.kafka.config import MAX_MESSAGE_BYTES
+from estarsync_runtime.tracing import OFF, Tracing, parent_and_links
 from extractor.fetch import NOT_RETURNED, Fetched
 from extractor.state import SourceState
 
@@ -26,6 +27,7 @@ class Page:
         read: how many records were read.
         members: the names of all that was read, with and without a key.
         attempt: how often its records have been dead letters before.
+        trace: the `traceparent` of the span that has read it, where there is one.
     """
 
     changes: Changes
@@ -33,6 +35,7 @@ class Page:
     read: int
     members: frozenset[str] = frozenset()
     attempt: int = 0
+    trace: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +68,43 @@ class PageReader:
         kind: what is particular to the entity.
         state: what was published before.
         blocked: the e-mails of which nothing is published.
+        tracing: where a read page is shown.
     """
 
-    def __init__(self, kind: Kind, state: SourceState, blocked: Blocked) -> None:
+    def __init__(self, kind: Kind, state: SourceState, blocked: Blocked, tracing: Tracing = OFF) -> None:
         self.kind = kind
         self._state = state
         self._blocked = blocked
+        self._tracing = tracing
 
-    def read(self, ids: Sequence[str], *, force: bool = False, redriven: bool = False) -> Page:
+    def read(
+        self,
+        ids: Sequence[str],
+        *,
+        force: bool = False,
+        redriven: bool = False,
+        causes: Sequence[bytes] = (),
+    ) -> Page:
         """Read these ids and every record that shares a key with one of them, now or before; blocks.
 
         Args:
             ids: the shop's.
             force: publish also what has not changed.
             redriven: tell again of records that still can't be used.
+            causes: the `traceparent` of what made somebody ask.
 
         Raises:
             RetryLater: the shop is in trouble; nothing is known about the ids.
         """
+        entity = self.kind.entity
+        parent, links = parent_and_links(causes)
+        facts = {"estarsync.entity": entity.value, "estarsync.ids": len(ids)}
+        with self._tracing.span(f"fetch {entity}", facts, parent=parent, links=links) as span:
+            page = self._read(ids, force=force, redriven=redriven)
+            span.tell({"estarsync.records": page.read, "estarsync.failed": len(page.failed)})
+            return replace(page, trace=span.traceparent)
+
+    def _read(self, ids: Sequence[str], *, force: bool, redriven: bool) -> Page:
         kind = self.kind
         found = kind.fetch(ids)
         records, failed = dict(found.records), dict(found.failed)

@@ -10,6 +10,7 @@ from estarsync_core.estar.content import DropList, Record
 from estarsync_core.estar.grouping import Grouped, group_items, product_of
 from estarsync_core.profile import TenantProfile
 from estarsync_runtime.estar.source import EstarSource
+from estarsync_runtime.tracing import OFF, Tracing
 from extractor.feed_products import FeedProducts
 from extractor.fetch import Fetcher
 from extractor.pages import MAX_VALUE_BYTES, Kind, PageReader
@@ -23,6 +24,7 @@ def products(
     blocked: Blocked,
     feed: FeedProducts | None = None,
     clock: Clock | None = None,
+    tracing: Tracing = OFF,
 ) -> PageReader:
     """What reads pages of products, from the site's operations or from a feed.
 
@@ -46,4 +48,4 @@ def products(
         source_id=product_of,
         forgets=False,
     )
-    return PageReader(kind, state, blocked)
+    return PageReader(kind, state, blocked, tracing)

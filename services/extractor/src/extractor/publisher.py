@@ -19,6 +19,7 @@ from estarsync_core.estar.sequences import Ranges
 from estarsync_core.estar.windows import Window
 from estarsync_core.headers import EventHeaders, RawHeaders
 from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.tracing import OFF, Attributes, Role, Span, Tracing
 from extractor.pages import Page
 from extractor.settings import Settings
 from extractor.state import SourceState
@@ -56,6 +57,7 @@ class Publisher:
         checkpoints: as restored.
         clock: for the events' times.
         metrics: what is shown.
+        tracing: where each transaction is shown; its context goes with the events.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Publisher:
         checkpoints: Mapping[Entity, Checkpoint],
         clock: Clock,
         metrics: Metrics,
+        tracing: Tracing = OFF,
     ) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._producer = producer
         self._state = state
         self._checkpoints = {entity: checkpoints.get(entity, Checkpoint()) for entity in Entity}
@@ -121,8 +125,8 @@ class Publisher:
         dead = {**page.changes.dead, **page.failed}
         if after != before or page.changes.rows or dead or within is not None or control:
             try:
-                with self._producer.transaction():
-                    self._events(entity, lane, page, before.sequence)
+                with self._span(entity, lane, page) as span, self._producer.transaction():
+                    self._events(entity, lane, page, before.sequence, span.header)
                     self._rows(entity, page.changes.rows)
                     self._dead_letters(entity, dead, window, page.attempt + 1)
                     self._produce(topics.CHECKPOINTS, entity.value, after.encode())
@@ -136,7 +140,18 @@ class Publisher:
             self._state.apply(entity, page.changes.rows)
         self._count(entity, lane, page, dead)
 
-    def _events(self, entity: Entity, lane: Lane, page: Page, sequence: int) -> None:
+    def _span(self, entity: Entity, lane: Lane, page: Page) -> AbstractContextManager[Span]:
+        facts: Attributes = {
+            "messaging.system": "kafka",
+            "messaging.destination.name": self._settings.topic(topics.raw_topic(entity)),
+            "messaging.batch.message_count": len(page.changes.events),
+            "estarsync.entity": entity.value,
+            "estarsync.lane": lane.value,
+            "estarsync.unchanged": page.changes.unchanged,
+        }
+        return self._tracing.span(f"publish {entity}", facts, role=Role.PRODUCER, parent=page.trace)
+
+    def _events(self, entity: Entity, lane: Lane, page: Page, sequence: int, trace: RawHeaders) -> None:
         topic = self._settings.topic(topics.raw_topic(entity))
         now = self._clock.now()
         for number, event in enumerate(page.changes.events, sequence + 1):
@@ -150,7 +165,7 @@ class Publisher:
                 reason=event.reason,
             )
             again = attempt_header(page.attempt) if page.attempt else []
-            self._producer.produce(topic, event.key.encode(), event.value, headers.encode() + again)
+            self._producer.produce(topic, event.key.encode(), event.value, headers.encode() + again + trace)
 
     def _rows(self, entity: Entity, rows: Mapping[str, Row | None]) -> None:
         for identity, row in rows.items():

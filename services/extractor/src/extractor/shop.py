@@ -44,12 +44,12 @@ def shop_of(
         around: what every feed needs.
         shelf: where products are, if not behind the site's operations.
     """
-    profile, blocked = around.profile, around.blocked
+    profile, blocked, tracing = around.profile, around.blocked, around.tracing
     return Shop(
         {
-            Entity.CONTACTS: contacts(source, state, profile, blocked),
-            Entity.PRODUCTS: products(source, state, profile, blocked, shelf, around.clock),
-            Entity.ORDERS: orders(source, state, profile, blocked),
+            Entity.CONTACTS: contacts(source, state, profile, blocked, tracing),
+            Entity.PRODUCTS: products(source, state, profile, blocked, shelf, around.clock, tracing),
+            Entity.ORDERS: orders(source, state, profile, blocked, tracing),
         },
         {
             Entity.CONTACTS: [source.list_customers_modified],

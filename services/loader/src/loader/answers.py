@@ -20,6 +20,7 @@ from loader.report import Settlement
 from loader.settings import Settings
 from loader.slots import Slots
 from loader.table import Table
+from loader.traced import Traces
 
 _LAST_BACKOFF = 60.0
 _MOST_FAILURES = 5
@@ -43,6 +44,7 @@ class Answers:
         clock: for every wait.
         lanes: stopped by answers that nothing here can mend.
         begin: makes a new batch of records.
+        traces: learns what became of a batch.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Answers:
         clock: Clock,
         lanes: Lanes,
         begin: Callable[[Entity, Iterable[Pending]], None],
+        traces: Traces,
     ) -> None:
         self._settings = settings
         self._batches = batches
@@ -68,6 +71,7 @@ class Answers:
         self._clock = clock
         self._lanes = lanes
         self._begin = begin
+        self._traces = traces
         self._polls = Polls(client, batches.values())
         self.longest_import = 0.0
         """Seconds that the longest import took."""
@@ -122,6 +126,7 @@ class Answers:
             self._try_again(batch, 0.0)
             return
         batch.import_id = import_id
+        self._traces.accepted(batch)
         batch.state = State.TO_ASK
         batch.tries = 0
         batch.due = self._clock.monotonic() + self._polls.first(batch)
@@ -171,6 +176,7 @@ class Answers:
     def _failed(self, batch: Batch, why: str) -> None:
         """An import that came to nothing: its body is sent again, or its records are read again."""
         _log.warning("import_failed", batch=batch.id, why=why)
+        self._traces.failed(batch, why)
         open_still = why in {"vanished", "overdue"}  # perhaps
         batch.failures += 1
         if batch.failures >= _MOST_FAILURES:
@@ -190,6 +196,7 @@ class Answers:
     def _finish(self, batch: Batch, report: Report | None) -> None:
         """The fate of a batch's records is known, and their slot is free; they are settled step by step."""
         self._slots.freed(batch.entity)
+        self._traces.ended(batch)
         batch.state = State.REPORTED
         batch.due = self._clock.monotonic()
         batch.settling = self._settlement.steps(batch, report, keep_fences=batch.lost)
@@ -246,6 +253,7 @@ class Answers:
         )
 
     def _forget(self, batch: Batch) -> None:
+        self._traces.ended(batch, "closed without a report")
         batch.close()
         del self._batches[batch.id]
 

@@ -25,6 +25,7 @@ from estarsync_runtime.kafka.restore import partitions_of, read_topics
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
+from estarsync_runtime.tracing import OFF, Tracing
 from loader.archive import KafkaArchive
 from loader.batches import Spooler
 from loader.calls import ThreadedCalls
@@ -45,6 +46,7 @@ from loader.report import Settlement
 from loader.restore import open_batches, rows_of
 from loader.settings import Settings
 from loader.standby import Standby, stand_by
+from loader.traced import Traces
 
 GROUP = f"estarsync-{SERVICE}"
 _CALLS_AT_ONCE = 8
@@ -116,6 +118,7 @@ def lead(
     clock: Clock,
     metrics: Metrics,
     beat: Callable[[], None],
+    tracing: Tracing = OFF,
 ) -> Iterator[Loop]:
     """The active loader. Blocks while it fences an older one and takes over what that one has left.
 
@@ -138,11 +141,18 @@ def lead(
         lanes = Lanes(people.words, ledger, clock, metrics, uuid4)
         settlement = Settlement(settings, table, ledger, lanes, clock, metrics)
         calls = ThreadedCalls(_CALLS_AT_ONCE)
+        traces = Traces(tracing)
         stack.callback(calls.close)
         engine = Engine(
             settings,
             table,
-            Spooler(standby.folder, standby.account, codec, settings.loader_batch_bytes),
+            Spooler(
+                standby.folder,
+                standby.account,
+                codec,
+                settings.loader_batch_bytes,
+                note=traces.took if traces.on else None,
+            ),
             ledger,
             settlement,
             Gate(table, ledger, metrics, people.words.blocked, settings.contact_scope),
@@ -166,6 +176,7 @@ def lead(
             clock,
             metrics,
             uuid4,
+            traces,
         )
         stack.callback(engine.close)
         imports = rows_of(read_topics(settings, [settings.topic(IMPORTS)]))
@@ -210,7 +221,9 @@ def serve(settings: Settings, context: Context) -> None:
         stack.callback(leadership.close)
         if not leadership.wait(context.stop, health, standby.delivered.follow):
             return
-        loop = stack.enter_context(lead(settings, standby, read, clock, metrics, health.beat))
+        loop = stack.enter_context(
+            lead(settings, standby, read, clock, metrics, health.beat, context.tracing)
+        )
         health.ready = True
         _log.info("ready")
         try:

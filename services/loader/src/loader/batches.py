@@ -28,6 +28,7 @@ _MOST_DELETED = 5000  # keys of one call (API facts, 2.4)
 _ROWS = 500  # in memory at once
 _TAIL = b"]}"
 Write = Callable[[int, Buffer, int], int]
+Note = Callable[["Batch", Pending], None]
 
 
 class Kind(StrEnum):
@@ -49,7 +50,7 @@ class State(StrEnum):
     SETTLING = "settling"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Batch:
     """One call's records.
 
@@ -151,9 +152,16 @@ class Filling:
     """
 
     def __init__(
-        self, batch: Batch, body: IO[bytes], max_bytes: int, row: Callable[[Pending], Any], write: Write
+        self,
+        batch: Batch,
+        body: IO[bytes],
+        max_bytes: int,
+        row: Callable[[Pending], Any],
+        write: Write,
+        note: Note | None = None,
     ) -> None:
         self.batch = batch
+        self._note = note
         self._write_at = write
         self.full = False
         self._body = body
@@ -192,6 +200,8 @@ class Filling:
             pieces.append(b"," + row if count else row)
             size, count = size + len(pieces[-1]), count + 1
             fences.append(Fence(record.key, record.version, content_hash(record.payload), record.email))
+            if self._note is not None:
+                self._note(self.batch, record)
         piece = b"".join(pieces)
         if not self.write(piece):
             return []
@@ -238,6 +248,7 @@ class Spooler:
         max_bytes: the largest body.
         chunk: how many records are worked on at a time.
         write: writes bytes to a descriptor at an offset, as `os.pwrite` does.
+        note: told of every record that goes into a batch, where somebody wants to know.
     """
 
     def __init__(
@@ -248,8 +259,10 @@ class Spooler:
         max_bytes: int,
         chunk: int = CHUNK,
         write: Write = os.pwrite,
+        note: Note | None = None,
     ) -> None:
         self.chunk = chunk
+        self._note = note
         self._write = write
         self._folder = folder
         self._account = account
@@ -296,7 +309,7 @@ class Spooler:
             path=self._path(kind, first),
             state=State.FILLING,
         )
-        filling = Filling(batch, body, self._max_bytes, self._row, self._write)
+        filling = Filling(batch, body, self._max_bytes, self._row, self._write, self._note)
         if filling.write(self._head(batch)):
             return filling
         batch.close()

@@ -31,6 +31,7 @@ from loader.report import Settlement
 from loader.settings import Settings
 from loader.slots import Slots
 from loader.table import Table
+from loader.traced import Traces
 
 _LEASE_SECONDS = 10.0
 _SHOW_SECONDS = 1.0
@@ -54,6 +55,7 @@ class Engine:
         clock: for every wait.
         metrics: what is shown.
         new_id: makes batch ids.
+        traces: follows batches.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Engine:
         clock: Clock,
         metrics: Metrics,
         new_id: Callable[[], UUID],
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._table = table
@@ -84,12 +87,23 @@ class Engine:
         self._clock = clock
         self._metrics = metrics
         self._new_id = new_id
+        self._traces = traces or Traces()
         self._batches: dict[str, Batch] = {}
         self._slots = Slots(settings, self._batches.values(), lanes, clock)
         self._filler = Filler(settings, table, spooler, self._slots, client, lanes, self._batches, new_id)
         self._settled_some = False
         self._answers = Answers(
-            settings, self._batches, table, ledger, settlement, self._slots, client, clock, lanes, self._start
+            settings,
+            self._batches,
+            table,
+            ledger,
+            settlement,
+            self._slots,
+            client,
+            clock,
+            lanes,
+            self._start,
+            self._traces,
         )
         self._show_due = 0.0
 
@@ -168,11 +182,13 @@ class Engine:
             if isinstance(job, Errand):
                 self._errands.take(job, answer)
             elif isinstance(job, Batch):
-                self._answers.take(job, answer)
+                with self._traces.logged(job):
+                    self._answers.take(job, answer)
 
     def close(self) -> None:
         """Give the disk space of the bodies back; nothing may follow."""
         for batch in self._batches.values():
+            self._traces.ended(batch, "the loader has ended")
             batch.close()
 
     def _start(self, entity: Entity, records: Iterable[Pending]) -> None:
@@ -189,14 +205,16 @@ class Engine:
         batch.opened_at = batch.due = self._clock.monotonic()
         # Before the PUT: a crash between the two must leave the fence standing.
         self._ledger.write(self._ledger.intent(batch))
-        _log.info(
-            "batch",
-            batch=batch.id,
-            kind=batch.kind,
-            lane=batch.lane,
-            records=len(batch.fences),
-            bytes=batch.size,
-        )
+        self._traces.ready(batch)
+        with self._traces.logged(batch):
+            _log.info(
+                "batch",
+                batch=batch.id,
+                kind=batch.kind,
+                lane=batch.lane,
+                records=len(batch.fences),
+                bytes=batch.size,
+            )
 
     def _advance(self, batch: Batch) -> None:
         if self._lanes.stopped(batch.entity):
@@ -234,6 +252,7 @@ class Engine:
         if ticket is not None:
             batch.state = State.SENDING
             batch.sent_at = self._clock.monotonic()
+            self._traces.sent(batch)
             self._calls.start(batch, partial(self._call, batch, ticket))
 
     def _call(self, batch: Batch, ticket: Ticket) -> Answer:

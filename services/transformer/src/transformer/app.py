@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import structlog
 from confluent_kafka import Consumer
@@ -20,11 +20,13 @@ from estarsync_runtime.kafka.restore import partitions_of
 from estarsync_runtime.lifecycle import Context
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import read_profile
+from estarsync_runtime.tracing import OFF, Tracing
 from transformer.flood import Flood, FloodLimits
 from transformer.handler import SERVICE, Handler
 from transformer.loop import Loop
 from transformer.rewinds import Rewinds
 from transformer.settings import Settings
+from transformer.traced import TracedHandler
 
 GROUP = "estarsync-transformer"
 _ALLOCATIONS = 100_000  # that survive, before the collector looks for cycles
@@ -32,13 +34,14 @@ _log = structlog.get_logger()
 
 
 @contextmanager
-def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
+def build(settings: Settings, clock: Clock, metrics: Metrics, tracing: Tracing = OFF) -> Iterator[Loop]:
     """A transformer that is ready to run. Blocks while it checks the topics and its predecessor is fenced.
 
     Args:
         settings: all of them.
         clock: the time.
         metrics: what is shown.
+        tracing: where transactions are shown.
 
     Raises:
         ConfigurationError: the profile can't be read or mapped by, topics are missing, or the schema registry refuses.
@@ -51,6 +54,8 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
         settings.topic_prefix,
         settings.instance_id,
     )
+    # Off, the loop has the plain handler: not even a question is asked for each record.
+    traced = TracedHandler(handler, tracing) if tracing.on else None
     with ExitStack() as stack:
         consumer = Consumer(
             {
@@ -90,7 +95,7 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
         yield Loop(
             consumer,
             producer,
-            handler,
+            traced or handler,
             metrics,
             Positions(metrics, clock, ends_of(consumer)),
             clock,
@@ -98,6 +103,7 @@ def build(settings: Settings, clock: Clock, metrics: Metrics) -> Iterator[Loop]:
             rewinds,
             batch_records=settings.transformer_batch_records,
             batch_seconds=settings.transformer_batch_seconds,
+            around=traced.transaction if traced else nullcontext,
         )
 
 
@@ -108,7 +114,7 @@ def raw_topics(settings: Settings) -> list[str]:
 
 def serve(settings: Settings, context: Context) -> None:
     """Transform until told to stop."""
-    with build(settings, context.clock, context.metrics) as loop:
+    with build(settings, context.clock, context.metrics, context.tracing) as loop:
         # Records are freed by reference counts; looking for cycles among them took a tenth of all CPU.
         gc.collect()
         gc.freeze()

@@ -6,7 +6,8 @@ that a joining or leaving process stops nobody whose partitions stay. The offset
 so the broker refuses them from a process that has lost its partitions without noticing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -25,6 +26,7 @@ from transformer.handler import DEAD_LETTER, Handler, RawEvent
 from transformer.rewind import Fate
 from transformer.rewinds import Rewinds
 from transformer.tally import Tally
+from transformer.traced import TracedHandler
 
 Place = tuple[str, int]
 
@@ -59,13 +61,14 @@ class Loop:
         rewinds: what is read again because a person asked for it.
         batch_records: the most records of one transaction.
         batch_seconds: how long a batch waits to fill.
+        around: what surrounds each transaction.
     """
 
     def __init__(
         self,
         consumer: Consumer,
         producer: TransactionalProducer,
-        handler: Handler,
+        handler: Handler | TracedHandler,
         metrics: Metrics,
         positions: Positions,
         clock: Clock,
@@ -74,6 +77,7 @@ class Loop:
         *,
         batch_records: int,
         batch_seconds: float,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._consumer = consumer
         self._producer = producer
@@ -85,6 +89,7 @@ class Loop:
         self._rewinds = rewinds
         self._batch_records = batch_records
         self._batch_seconds = batch_seconds
+        self._around = around
         self._committed: dict[Place, int] = {}
         self._transactions = 0
         self._revoked: set[Place] = set()
@@ -163,7 +168,7 @@ class Loop:
         flood, rewound = self._flood.batch(), self._rewinds.active
         handle, produce, now = self._handler.handle, self._producer.produce, self._clock.monotonic
         begun = now()
-        with self._rewinds.together(), self._producer.transaction():
+        with self._around(), self._rewinds.together(), self._producer.transaction():
             while messages and now() - begun <= _MAPPING_SECONDS:
                 message = messages.pop()
                 topic, partition = place = _place(message)

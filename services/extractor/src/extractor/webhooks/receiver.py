@@ -26,6 +26,7 @@ from estarsync_core.clock import Clock
 from estarsync_core.errors import InvalidRecord, RetryLater
 from estarsync_core.estar.notifications import SIGNATURE_HEADER, is_signed, read_notification
 from estarsync_runtime.metrics import Metrics
+from estarsync_runtime.tracing import OFF, Role, Tracing
 from extractor.webhooks.appender import Appender
 
 _log = structlog.get_logger()
@@ -56,16 +57,24 @@ class Receiver:
         limits: for each request.
         clock: the time.
         metrics: where requests are counted.
+        tracing: where notifications are shown; their context goes with them.
     """
 
     def __init__(
-        self, secrets: Sequence[bytes], appender: Appender, limits: Limits, clock: Clock, metrics: Metrics
+        self,
+        secrets: Sequence[bytes],
+        appender: Appender,
+        limits: Limits,
+        clock: Clock,
+        metrics: Metrics,
+        tracing: Tracing = OFF,
     ) -> None:
         self._secrets = secrets
         self._appender = appender
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -101,8 +110,11 @@ class Receiver:
             raise _Refusal(400, "malformed", f"this is no notification: {error.code}") from None
         key = str(notification.subscriber).encode()
         headers = notification.headers(self._clock.now())
+        # The shop's own context is not taken over: whoever posts could write into any trace.
+        facts = {"estarsync.subscriber": notification.subscriber, "estarsync.sequence": notification.sequence}
         try:
-            await self._appender.append(key, notification.encode(), headers)
+            with self._tracing.span("receive notification", facts, role=Role.SERVER) as span:
+                await self._appender.append(key, notification.encode(), headers + span.header)
         except RetryLater as error:
             _log.warning("notification_not_written", reason=str(error))
             raise _Refusal(503, "unavailable", "try again") from None

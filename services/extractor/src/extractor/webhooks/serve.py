@@ -53,7 +53,9 @@ def serve(settings: WebhookSettings, context: Context) -> None:
         _listen(settings.webhook_port) as listener,
         kafka_appender(settings, topic, settings.webhook_write_seconds) as appender,
     ):
-        receiver = Receiver(settings.secrets, appender, limits, context.clock, context.metrics)
+        receiver = Receiver(
+            settings.secrets, appender, limits, context.clock, context.metrics, context.tracing
+        )
         config = uvicorn.Config(
             receiver,
             ws="none",
