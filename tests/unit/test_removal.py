@@ -182,5 +182,5 @@ def test_a_shop_that_is_whole_again_releases_the_hold_and_voids_its_approval(wor
 def test_what_is_listed_and_can_not_be_read_is_not_gone(world: World) -> None:
     before = world.snapshot()
     for identity in world.ids[-2:]:
-        world.sandbox.shop.products.records.pop(int(identity))
+        world.sandbox.shop.products.lose(int(identity))
     assert world.snapshot() == before

@@ -14,6 +14,7 @@ from estarsync_runtime.clock import SystemClock
 from estarsync_runtime.settings import read_profile
 from sandbox.asgi import HOST
 from sandbox.estar import profile_path
+from sandbox.estar.copies import repeated_shop
 from sandbox.estar.generate import DEFAULT_NOW, DEFAULT_SIZE, generate
 from sandbox.estar.retail import load_shop
 from sandbox.estar.server import serve_shop
@@ -42,6 +43,10 @@ def serve(
     host: Annotated[str, typer.Option(help="the address to listen on; 0.0.0.0 inside a container")] = HOST,
     port: Annotated[int, typer.Option(help="0 picks a free one", min=0, max=65535)] = 0,
     size: Annotated[int, typer.Option(help="customers in the generated shop", min=1)] = DEFAULT_SIZE,
+    counts: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="customers, products and orders, at least, of a shop of any size in little memory"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="the same seed gives the same shop")] = 1,
     data: Annotated[
         Path | None, typer.Option(help="invoice lines (.csv or .csv.gz) instead of a generated shop")
@@ -66,8 +71,14 @@ def serve(
         raise _refuse("--webhook-url needs a key to sign with: set ESTAR_WEBHOOK_SECRET")
     if returns and data is None:
         raise _refuse("--returns plays the cancellations of a file: give one with --data")
+    if counts is not None and (data is not None or min(counts) < 1):
+        raise _refuse("--counts takes three numbers of at least 1, and no --data beside them")
     try:
-        shop = _shop(data, size, seed, now, returns=returns)
+        shop = (
+            repeated_shop(*counts, seed, shop_zone(), now)
+            if counts
+            else _shop(data, size, seed, now, returns=returns)
+        )
         with httpx.Client(timeout=10) as client:
             target = Target(webhook_url, webhook_secret, client) if webhook_url and webhook_secret else None
             access = Access(username, password, token_seconds, token_calls)

@@ -6,9 +6,10 @@ summer time ends, two instants have one time, here as there.
 Nothing in this module locks; who shares a `Shop` between threads holds `Shop.lock`.
 """
 
+import random
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -143,13 +144,18 @@ class Table(Generic[R]):
     """Records of one kind."""
 
     def __init__(self) -> None:
-        self.records: dict[int, R] = {}
+        self._own: dict[int, R] = {}
+        self._added: list[int] = []
+        self._last = 0
+        self.records: Mapping[int, R] = self._own
         self.created = TimeIndex()
         self.modified = TimeIndex()
 
     def add(self, record: R) -> None:
         """File a new record."""
-        self.records[record.id] = record
+        self._own[record.id] = record
+        self._added.append(record.id)
+        self._last = max(self._last, record.id)
         self.created.put(record.id, record.created)
         self.modified.put(record.id, record.modified)
 
@@ -163,9 +169,21 @@ class Table(Generic[R]):
         record.modified = when
         record.body["DateModified"] = stamp(when)
 
+    def lose(self, record_id: int) -> None:
+        """Lose a record: it is listed still, and can't be retrieved."""
+        del self._own[record_id]
+
+    def hold(self, record: R) -> R:
+        """The record, which is about to be changed: from now on every reader finds this very object."""
+        return record
+
+    def pick(self, dice: random.Random) -> R | None:
+        """Any record; None where there is none."""
+        return self.records[dice.choice(self._added)] if self._added else None
+
     def next_id(self) -> int:
         """An id that no record has."""
-        return max(self.records, default=0) + 1
+        return self._last + 1
 
 
 class Shop:
