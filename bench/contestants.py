@@ -87,6 +87,6 @@ PEERS = (
     ),
 )
 MISSING = {
-    "Redpanda Connect": "not run: a Go program, which nothing here builds",
+    "Redpanda Connect": "not run: its Go module could not be had where this was measured (the module proxy answered 403, `This module version is not available`), so it could not be built",
 }
 """Engines that belong in the table and are not run, with why."""
