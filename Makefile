@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast test-long laws demo chaos bench-transformer bench-loader bench-reconcile simulate bench-extractor docs alone profile-schema lock clean
+.PHONY: help setup check format test test-fast test-long laws demo chaos soak bench-transformer bench-loader bench-reconcile bench-growth simulate bench-extractor docs alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ demo: .venv/.ready ## sync a shop through the three services and prove that both
 chaos: .venv/.ready ## kill, freeze and confuse everything by seed, and check every invariant (SEEDS=1-5 SECONDS=60)
 	$(BIN)/sandbox chaos --seeds $(or $(SEEDS),1-5) --seconds $(or $(SECONDS),60) $(CHAOS_ARGS)
 
+soak: .venv/.ready ## a first load, live traffic with bursts, a full resync; memory, freshness, agreement (SOAK_ARGS="--contacts 1000000 …")
+	$(BIN)/python -m bench.soak $(SOAK_ARGS)
+
 bench-transformer: .venv/.ready ## measure the transformer beside the bare loop and other engines; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
@@ -65,6 +68,9 @@ docs: .venv/.ready ## write the pages that are made from the code
 
 bench-loader: .venv/.ready ## measure the loader by the sandbox's ledger; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench.loader $(BENCH_ARGS)
+
+bench-growth: .venv/.ready ## measure what a thousand records cost in shops of several sizes; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench.growth $(BENCH_ARGS)
 
 bench-reconcile: .venv/.ready ## measure a reconcile beside the bare read-back; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench.reconcile $(BENCH_ARGS)

@@ -121,6 +121,11 @@ def peak_mib(pid: int) -> float:
     return _mib(pid, "VmHWM")
 
 
+def resident_mib(pid: int) -> float:
+    """A process's resident memory now."""
+    return _mib(pid, "VmRSS")
+
+
 def _mib(pid: int, field: str) -> float:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024

@@ -1,6 +1,7 @@
 """RESULTS.md: one section for each benchmark, written by its run; the others stay as they are."""
 
 import re
+import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -14,3 +15,12 @@ def write_section(page: Path, title: str, text: str) -> None:
     sections[title] = f"{title}\n\n{text.strip()}\n"
     body = "".join(f"\n## {section.strip()}\n" for section in sections.values())
     page.write_text(_HEAD + body, encoding="utf-8")
+
+
+def words_given() -> str:
+    """The command line's options that another run needs for the same, without where the page goes."""
+    words = sys.argv[1:]
+    if "--out" in words:
+        at = words.index("--out")
+        del words[at : at + 2]
+    return " ".join(words)

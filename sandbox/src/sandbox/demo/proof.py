@@ -176,9 +176,9 @@ def _show_dead_letters(proof: Proof, console: Console) -> None:
             console.print(f"  {count:,} of {name}: {reason}", markup=False, highlight=False)
 
 
-def fetch_truth(http: httpx.Client, shop: str) -> dict[str, Any]:
-    """What the sandbox shop says of itself."""
-    answer = http.get(f"{shop}/sandbox/truth", timeout=60)
+def fetch_truth(http: httpx.Client, shop: str, seconds: float = 60.0) -> dict[str, Any]:
+    """What the sandbox shop says of itself, within so many seconds."""
+    answer = http.get(f"{shop}/sandbox/truth", timeout=seconds)
     answer.raise_for_status()
     truth: dict[str, Any] = answer.json()
     return truth

@@ -14,22 +14,20 @@ from typing import Any
 
 import httpx
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from estarsync_core.clock import Clock
 from estarsync_core.entities import Entity
 from estarsync_core.errors import ConfigurationError, Stop
-from estarsync_core.topics import declared_topics, raw_topic, typed_topic
+from estarsync_core.topics import declared_topics
 from estarsync_runtime.dotdigital.connect import DotdigitalSettings
 from estarsync_runtime.kafka.admin import apply_topics
-from estarsync_runtime.kafka.config import consumer_config
-from estarsync_runtime.kafka.errors import translated
 from estarsync_runtime.metrics import Metrics
 from estarsync_runtime.settings import KafkaSettings
 from sandbox.demo import proof as proofs
-from sandbox.demo.progress import Display, Samples, Step, scrape, total
+from sandbox.demo.ends import Ends, finished
+from sandbox.demo.progress import Display, Step, scrape
 from sandbox.estar import profile_path
 from sandbox.kafka import Broker, broker
 from sandbox.kafka.mock import create_topics
@@ -236,7 +234,7 @@ class Demo:
             process = supervisor.add(name, argv, environment, self._options.logs / f"{name}.log")
             display.say(f"{name} runs as process {process.pid}")
         truth = proofs.fetch_truth(self._http, settings["ESTAR_BASE_URL"])
-        ends = _Ends(self._kafka_settings(settings))
+        ends = Ends(self._kafka_settings(settings))
         self._stack.callback(ends.close)
         while True:
             supervisor.check()
@@ -246,7 +244,7 @@ class Demo:
             for name in SERVICES:
                 self._watch_memory(name, supervisor.process(name))
             display.show(_steps(truth, self._account(settings, "state")))
-            if _finished(metrics, ends):
+            if finished(metrics, ends):
                 return
             self._clock.sleep(_TURN)
 
@@ -305,41 +303,6 @@ class Demo:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class _Ends:
-    """Where the topics end now."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._consumer = Consumer(consumer_config(settings, "estarsync-demo"))
-
-    def close(self) -> None:
-        self._consumer.close()
-
-    def reached(self, topics: list[str], positions: Samples) -> bool:
-        """Whether a service's positions stand at the end of every partition of the topics."""
-        for topic in topics:
-            with translated():
-                partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
-            for number in partitions:
-                with translated():
-                    watermarks = self._consumer.get_watermark_offsets(
-                        TopicPartition(topic, number), timeout=10
-                    )
-                end = watermarks[1]
-                labels = (("partition", str(number)), ("topic", topic))
-                if positions.get(("estarsync_position_offset", labels), 0 if end == 0 else -1) < end:
-                    return False
-        return True
-
-    def raw(self, positions: Samples) -> bool:
-        """Whether the transformer has read everything."""
-        return self.reached([self._settings.topic(raw_topic(entity)) for entity in Entity], positions)
-
-    def typed(self, positions: Samples) -> bool:
-        """Whether the loader has settled everything."""
-        return self.reached([self._settings.topic(typed_topic(entity)) for entity in Entity], positions)
-
-
 def _credentials() -> dict[str, str]:
     return {
         "ESTAR_USERNAME": "demo",
@@ -358,12 +321,3 @@ def _steps(truth: dict[str, Any], held: dict[str, Any]) -> list[Step]:
         Entity.ORDERS: collections.get("orders", 0),
     }
     return [Step(entity, int(counts[entity]), len(truth[entity]["expected"])) for entity in Entity]
-
-
-def _finished(metrics: Mapping[str, Samples], ends: _Ends) -> bool:
-    extracted = all(
-        total(metrics["extractor"], "estarsync_extractor_first_load_done", entity=entity) == 1
-        for entity in Entity
-    )
-    # In this order: what one has finished is the end of what the next must reach.
-    return extracted and ends.raw(metrics["transformer"]) and ends.typed(metrics["loader"])
