@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -196,6 +197,14 @@ class Installation:
             process = start(name, command, {**self.environment, **more}, log)
             self.processes[name] = process
             self._stack.callback(stop, process, _GRACE)
+
+    def end(self, *services: str, forget: bool = False) -> None:
+        """Stop services; all of them where none is named. `forget`: their files go, too."""
+        for name in services or SERVICES:
+            if name in self.processes:
+                stop(self.processes.pop(name), _GRACE)
+            if forget:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def command(self, *arguments: str) -> Process:
         """Start `estarsync` with these arguments."""

@@ -30,8 +30,16 @@ _MIX = {"order": 12, "void": 2, "return": 2, "split": 1, "unsubscribe": 2, "emai
 
 
 @dataclass(slots=True)
-class _Traffic:
-    """Edits that are due, of some kinds, at a rate, from a moment on."""
+class Traffic:
+    """Edits that are due, of some kinds, at a rate, from a moment on.
+
+    Attributes:
+        rate: edits a second.
+        mix: the kinds, with their weights.
+        began: that moment, of the monotonic clock.
+        sent: how many have been made.
+        next_burst: when many come at once.
+    """
 
     rate: float
     mix: dict[str, int]
@@ -40,6 +48,7 @@ class _Traffic:
     next_burst: float = field(default=float("inf"))
 
     def due(self, now: float, dice: random.Random) -> list[str]:
+        """The kinds of the edits that are due by now; they count as made."""
         count = min(_AT_ONCE, int((now - self.began) * self.rate) - self.sent)
         if count <= 0:
             return []
@@ -64,7 +73,7 @@ class Run:
         self._at, self._plan, self._clock, self._say = installation, plan, clock, say
         self._dice = random.Random(terms.seed)  # noqa: S311 - test data
         self._next_sample = self._next_look = 0.0
-        self._phases: list[Phase] = []
+        self.phases: list[Phase] = []
 
     def play(self) -> Soak:
         """All of it, from the services' start to the proof; blocks for as long as that takes.
@@ -75,29 +84,29 @@ class Run:
         """
         began = self._clock.now()
         self._at.run()
-        self._until("hooks", lambda: self._at.ready("webhooks"), None)
-        self._until("first load", self._at.mostly_finished, self._trickle())
-        load = self._phases[-1]
-        self._until("its end", self._at.finished, None)
+        self.phase("hooks", lambda: self._at.ready("webhooks"), None)
+        self.phase("first load", self._at.mostly_finished, self._trickle())
+        load = self.phases[-1]
+        self.phase("its end", self._at.finished, None)
         end = self._clock.monotonic() + self._plan.live
-        self._until("live traffic", lambda: self._clock.monotonic() >= end, self._live())
-        self._until("its end", self._at.finished, None)
+        self.phase("live traffic", lambda: self._clock.monotonic() >= end, self._live())
+        self.phase("its end", self._at.finished, None)
         for entity in Entity:
             words = ("resync", "--entity", entity, "--from", "raw", "--all", "--force", "--yes")
-            self._command(f"resync of {entity}", words, self._trickle())
-        self._until("its end", self._at.finished, None)
+            self.command(f"resync of {entity}", words, self._trickle())
+        self.phase("its end", self._at.finished, None)
         self._read_again(began)
         proof = None
         summary, shop_calls = self._at.summary(), sum(self._at.shop_stats()["calls"].values())
         for _ in range(_TRIES):
             self._rest()
-            self._until("its end", self._at.finished, None)
+            self.phase("its end", self._at.finished, None)
             proof = self._at.prove()
             if proof.in_agreement:
                 break
             self._say("they do not agree yet")
         return Soak(
-            phases=self._phases,
+            phases=self.phases,
             records=self._at.shop_stats()["records"],
             load=load,
             summary=summary,
@@ -113,25 +122,30 @@ class Run:
     def _read_again(self, began: datetime) -> None:
         """Fetch what only a poll of the shop tells of: changed prices, and customers since the last poll."""
         moment = since(began)
-        self._command(
+        self.command(
             "backfill of contacts", ("backfill", "--entity", "contacts", "--since", moment, "--yes"), None
         )
-        self._command("backfill of products", ("backfill", "--entity", "products", "--all", "--yes"), None)
-        self._command(
+        self.command("backfill of products", ("backfill", "--entity", "products", "--all", "--yes"), None)
+        self.command(
             "backfill of orders", ("backfill", "--entity", "orders", "--since", moment, "--yes"), None
         )
 
-    def _trickle(self) -> _Traffic | None:
+    def _trickle(self) -> Traffic | None:
         plan = self._plan
-        return _Traffic(plan.trickle, {"order": 1}, self._clock.monotonic()) if plan.trickle else None
+        return Traffic(plan.trickle, {"order": 1}, self._clock.monotonic()) if plan.trickle else None
 
-    def _live(self) -> _Traffic:
+    def _live(self) -> Traffic:
         now, plan = self._clock.monotonic(), self._plan
-        return _Traffic(plan.rate, _MIX, now, next_burst=now + plan.burst_every)
+        return Traffic(plan.rate, _MIX, now, next_burst=now + plan.burst_every)
 
-    def _command(self, phase: str, words: tuple[str, ...], traffic: _Traffic | None) -> None:
+    def command(self, phase: str, words: tuple[str, ...], traffic: Traffic | None) -> None:
+        """Run `estarsync` to its end, as a phase.
+
+        Raises:
+            Stop: it fails.
+        """
         process = self._at.command(*words)
-        self._until(phase, lambda: not process.alive(), traffic)
+        self.phase(phase, lambda: not process.alive(), traffic)
         if process.returncode != 0:
             raise Stop(
                 f"estarsync {' '.join(words)} ended with exit code {process.returncode}: {process.tail()}"
@@ -139,9 +153,9 @@ class Run:
 
     def _rest(self) -> None:
         end = self._clock.monotonic() + _CALM
-        self._until("rest", lambda: self._clock.monotonic() >= end, None)
+        self.phase("rest", lambda: self._clock.monotonic() >= end, None)
 
-    def _until(self, phase: str, done: Callable[[], bool], traffic: _Traffic | None) -> None:
+    def phase(self, phase: str, done: Callable[[], bool], traffic: Traffic | None) -> None:
         """Look at everything, and edit the shop, until something holds."""
         began, cpu = self._clock.monotonic(), self._cpu()
         for _ in self._at.until(phase, lambda: self._looked(done), self._plan.limit):
@@ -155,14 +169,14 @@ class Run:
         lasted = self._clock.monotonic() - began
         after = self._cpu()
         used = {name: after[name] - cpu[name] for name in after if name in cpu}
-        self._phases.append(Phase(phase, lasted, self._at.edits.made.get(phase, 0), used))
+        self.phases.append(Phase(phase, lasted, self._at.edits.made.get(phase, 0), used))
         self._say(f"{phase}: {lasted:,.0f} s")
 
     def _cpu(self) -> dict[str, float]:
         found = {name: self._at.cpu(name) for name in SERVICES if name in self._at.processes}
         return {name: seconds for name, seconds in found.items() if seconds is not None}
 
-    def _edit(self, phase: str, traffic: _Traffic, now: float) -> None:
+    def _edit(self, phase: str, traffic: Traffic, now: float) -> None:
         if now >= traffic.next_burst:
             traffic.next_burst = now + self._plan.burst_every
             kinds = self._dice.choices(list(traffic.mix), list(traffic.mix.values()), k=self._plan.burst)

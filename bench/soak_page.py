@@ -97,7 +97,7 @@ def report(soak: Soak, plan: Plan, terms: Terms, facts: Mapping[str, Any]) -> st
     return _PAGE.format(
         verdict=_verdict(soak),
         phases="\n".join(_phases(soak)),
-        arrivals="\n".join(_arrivals(soak)),
+        arrivals="\n".join(arrivals(soak.arrivals)),
         processes="\n".join(_processes(soak)),
         agreement="\n".join(_agreement(soak.proof)),
         load=os.getloadavg()[0],
@@ -136,8 +136,9 @@ def _phases(soak: Soak) -> Iterator[str]:
         yield f"| {phase.name} | {phase.seconds:,.0f} | {phase.edits:,} | {phase.edits / max(phase.seconds, 0.1):.1f} | {cpu} |"
 
 
-def _arrivals(soak: Soak) -> Iterator[str]:
-    for phase, taken in soak.arrivals.items():
+def arrivals(found: Mapping[str, Sequence[tuple[float, float]]]) -> Iterator[str]:
+    """A row for each phase: how many new orders, seconds to the accepted import, and to the write."""
+    for phase, taken in found.items():
         accepted, written = [one for one, _ in taken], [one for _, one in taken]
         shares = " | ".join(f"{percentile(accepted, share):.1f}" for share in (0.5, 0.95, 0.99, 1.0))
         yield f"| {phase} | {len(taken):,} | {shares} | {percentile(written, 0.5):.1f} | {percentile(written, 0.99):.1f} |"

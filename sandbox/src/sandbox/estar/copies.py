@@ -159,8 +159,13 @@ class CopiedTable(Table[R]):
     def touch(self, record: R, when: datetime) -> None:
         super().touch(self.hold(record), when)
 
+    @property
     @override
-    def pick(self, dice: random.Random) -> R | None:
+    def is_large(self) -> bool:
+        return True  # each look makes a copy
+
+    @override
+    def pick(self, dice: random.Random) -> R:
         number = dice.randrange(self._copied.copied + len(self._added))
         copied = number < self._copied.copied
         return self.records[

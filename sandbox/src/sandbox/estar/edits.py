@@ -18,7 +18,6 @@ from sandbox.estar.truth import canonical
 EditKind = Literal["price", "email", "unsubscribe", "order", "split", "return", "void", "replace"]
 KINDS: tuple[EditKind, ...] = ("price", "email", "unsubscribe", "order", "split", "return", "void")
 _TRIES = 50
-_MANY = 10_000
 
 
 class ImpossibleEdit(Exception):  # noqa: N818 - named for what it is
@@ -198,10 +197,8 @@ class Editor:
         )
 
     def _choose(self, table: Table[R], wanted: int | None, fits: Callable[[R], bool]) -> R:
-        # In a large shop, looking at every record takes long.
-        for _ in range(_TRIES if wanted is None and len(table.records) > _MANY else 0):
-            record = table.pick(self._dice)
-            if record is not None and fits(record):
+        for _ in range(_TRIES if wanted is None and table.is_large else 0):
+            if fits(record := table.pick(self._dice)):
                 return table.hold(record)
         candidates = table.records.values() if wanted is None else table.get([wanted])
         fitting = [record for record in candidates if fits(record)]

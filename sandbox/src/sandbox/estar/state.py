@@ -17,6 +17,7 @@ from typing import Generic, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 _CENT = Decimal("0.01")
+_MANY = 10_000
 
 
 @dataclass(slots=True)
@@ -177,9 +178,14 @@ class Table(Generic[R]):
         """The record, which is about to be changed: from now on every reader finds this very object."""
         return record
 
-    def pick(self, dice: random.Random) -> R | None:
-        """Any record; None where there is none."""
-        return self.records[dice.choice(self._added)] if self._added else None
+    @property
+    def is_large(self) -> bool:
+        """Whether looking at every record takes long."""
+        return len(self._added) > _MANY
+
+    def pick(self, dice: random.Random) -> R:
+        """Any record; there must be one."""
+        return self.records[dice.choice(self._added)]
 
     def next_id(self) -> int:
         """An id that no record has."""
