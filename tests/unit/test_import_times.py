@@ -59,3 +59,21 @@ def test_what_is_long_ago_is_forgotten():
     for _ in range(20):
         times.learn(100, 1.0)
     assert times.expected(100) == 1.0
+
+
+def test_chance_among_small_imports_does_not_hold_up_the_question_for_a_large_one():
+    times = ImportTimes()
+    for _ in range(10):
+        times.learn(1, 1.0)
+        times.learn(2, 2.5)
+    assert times.first_look(4500) <= 5.0
+    assert times.next_look(4500, 20.0) == 4.0
+
+
+def test_what_a_large_import_took_is_known_still_after_many_small_ones():
+    times = ImportTimes()
+    times.learn(5000, 100.0)
+    for _ in range(50):
+        times.learn(1, 2.0)
+    assert times.expected(5000) == pytest.approx(100.0)
+    assert times.expected(1) == pytest.approx(2.0, rel=0.05)
