@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MEMBERS := schemas libs/core libs/runtime services/extractor services/transformer services/loader cli sandbox
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast test-long laws demo chaos soak bench-transformer bench-loader bench-reconcile bench-growth simulate bench-extractor docs alone profile-schema lock clean
+.PHONY: help setup check format test test-fast test-long laws demo chaos soak bench bench-start bench-arrival bench-transformer bench-loader bench-reconcile bench-growth simulate bench-extractor docs alone profile-schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,17 @@ chaos: .venv/.ready ## kill, freeze and confuse everything by seed, and check ev
 soak: .venv/.ready ## a first load, live traffic with bursts, a full resync; memory, freshness, agreement (SOAK_ARGS="--contacts 1000000 …")
 	$(BIN)/python -m bench.soak $(SOAK_ARGS)
 
+bench: .venv/.ready ## every benchmark, small, one after the other, about twenty minutes; writes bench/RESULTS.md (OUT=path)
+	$(BIN)/python -m bench --records 40000 --rounds 1 $(TO)
+	$(BIN)/python -m bench.extractor --customers 8000 --orders 16000 --products 2000 $(TO)
+	$(BIN)/python -m bench.loader --contacts 30000 --orders 10000 $(TO)
+	$(BIN)/python -m bench.reconcile --contacts 100000 $(TO)
+	$(BIN)/python -m bench.start --records 5000 $(TO)
+	$(BIN)/python -m bench.arrival --idle 60 $(TO)
+	$(BIN)/python -m bench.growth --sizes 3000,10000,30000 $(TO)
+	$(BIN)/python -m bench.soak $(TO)
+bench: TO = $(if $(OUT),--out "$(OUT)")
+
 bench-transformer: .venv/.ready ## measure the transformer beside the bare loop and other engines; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
@@ -68,6 +79,12 @@ docs: .venv/.ready ## write the pages that are made from the code
 
 bench-loader: .venv/.ready ## measure the loader by the sandbox's ledger; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench.loader $(BENCH_ARGS)
+
+bench-start: .venv/.ready ## measure how soon each service is ready; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench.start $(BENCH_ARGS)
+
+bench-arrival: .venv/.ready ## measure a new order's way from the shop to Dotdigital, idle and beside a backfill; writes bench/RESULTS.md (BENCH_ARGS)
+	$(BIN)/python -m bench.arrival $(BENCH_ARGS)
 
 bench-growth: .venv/.ready ## measure what a thousand records cost in shops of several sizes; writes bench/RESULTS.md (BENCH_ARGS)
 	$(BIN)/python -m bench.growth $(BENCH_ARGS)

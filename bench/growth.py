@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from bench.disk import disk_bytes
 from bench.installation import SERVICES, Installation, Terms
 from bench.page import RESULTS, words_given, write_section
 from estarsync_core.clock import Clock
@@ -38,6 +39,8 @@ class Size:
     calls: int
     imports: int
     over: int
+    kinds: dict[str, int]
+    disk: dict[str, int] | None
 
 
 def first_load(
@@ -76,6 +79,8 @@ def first_load(
             calls=summary["calls"]["total"],
             imports=sum(summary["jobs"]["accepted"].values()),
             over=sum(summary["calls"]["rejected"].values()),
+            kinds=stats["records"],
+            disk=disk_bytes(bootstrap, at.kafka.topic_prefix),
         )
 
 
@@ -95,10 +100,27 @@ def report(sizes: Sequence[Size], terms: Terms, command: str, described: str) ->
         f"{name} {version(name)}" for name in ("confluent-kafka", "msgspec", "estarsync-loader")
     )
     return _PAGE.format(
-        command=command, rows="\n".join(rows), terms=terms, over=sum(size.over for size in sizes), versions=versions,
+        command=command, rows="\n".join(rows), disk="\n".join(_disk(sizes[-1])), terms=terms, over=sum(size.over for size in sizes), versions=versions,
         load=os.getloadavg()[0], cores=os.cpu_count(), broker=described, python=platform.python_version(),
         heads=" | ".join(_SHOWN), parts=" : ".join(f"{part * 10:.0f}" for part in _PARTS),
     )  # fmt: skip
+
+
+def _disk(size: Size) -> Iterator[str]:
+    """A row for each topic of the largest shop that holds something, the largest first."""
+    if size.disk is None:
+        yield "| not measured: it takes Java and Kafka's own tool (`make setup` brings it) | | | |"
+        return
+    of = {
+        "contacts": size.kinds["customers"],
+        "products": size.kinds["products"],
+        "orders": size.kinds["orders"],
+    }
+    for topic, taken in sorted(size.disk.items(), key=lambda row: -row[1]):
+        entity = next((name for name in of if name in topic.split(".")), None)
+        count = size.records if entity is None else of[entity]
+        if taken > size.records:  # a byte for each record: less is of no account
+            yield f"| `{topic}` | {taken / 1024**2:,.1f} | {taken / count:,.0f} | {entity or 'all'} |"
 
 
 _PAGE = """Written by `{command}`.
@@ -109,9 +131,14 @@ _PAGE = """Written by `{command}`.
 
 Where each number grows with the records, the columns for a thousand stay as they are. Calls over the quota: {over}.
 
+| topic, of the largest shop | MiB on disk | bytes for each record | of these |
+|---|---|---|---|
+{disk}
+
 Method: as *Load and soak*, without its traffic: customers, products and orders as {parts}, each size on topics of its own, from the
 services' start until everything that the shop has is settled at Dotdigital; then both sides are compared, and must agree. CPU is user
-and system time of all threads from the moment when the service said that it was ready. The account allows {terms.low} imports a minute; an
+and system time of all threads from the moment when the service said that it was ready. Topics are as Kafka keeps them: compressed
+(lz4), before compaction, one replica, read by Kafka's own `LogDirsCommand`. Products have one or two items each, and each item is a record at Dotdigital. The account allows {terms.low} imports a minute; an
 import takes {terms.seconds:g} s and {terms.each:g} s for each record. RSS is VmHWM.
 
 The load average at the end was {load:.1f} on {cores} cores; well above the number of cores, other work took turns and times are rough.

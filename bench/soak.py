@@ -87,14 +87,14 @@ class Run:
         self.phase("hooks", lambda: self._at.ready("webhooks"), None)
         self.phase("first load", self._at.mostly_finished, self._trickle())
         load = self.phases[-1]
-        self.phase("its end", self._at.finished, None)
+        self.phase("first load, to its end", self._at.finished, None)
         end = self._clock.monotonic() + self._plan.live
         self.phase("live traffic", lambda: self._clock.monotonic() >= end, self._live())
-        self.phase("its end", self._at.finished, None)
+        self.phase("live traffic, to its end", self._at.finished, None)
         for entity in Entity:
             words = ("resync", "--entity", entity, "--from", "raw", "--all", "--force", "--yes")
             self.command(f"resync of {entity}", words, self._trickle())
-        self.phase("its end", self._at.finished, None)
+        self.phase("resync, to its end", self._at.finished, None)
         self._read_again(began)
         proof = None
         summary, shop_calls = self._at.summary(), sum(self._at.shop_stats()["calls"].values())

@@ -11,6 +11,15 @@ from bench.installation import SERVICES, Edits, Sample, Terms
 from bench.measure import median, percentile
 from sandbox.demo.proof import Proof
 
+_FEW = 3
+_MOMENTS = (
+    "first load",
+    "live traffic",
+    "resync of contacts",
+    "resync of products",
+    "resync of orders",
+    "resync, to its end",
+)
 _LONG = 600.0  # seconds; less says nothing of an hour
 _HOUR = 3600.0
 
@@ -109,6 +118,8 @@ def report(soak: Soak, plan: Plan, terms: Terms, facts: Mapping[str, Any]) -> st
         imports=sum(soak.summary["jobs"]["accepted"].values()),
         over=soak.over,
         violations=soak.violations or "none",
+        moments=" | ".join(_MOMENTS),
+        dashes="---|" * len(_MOMENTS),
         absent=", ".join(absent) or "nothing",
         plan=plan,
         terms=terms,
@@ -146,27 +157,22 @@ def arrivals(found: Mapping[str, Sequence[tuple[float, float]]]) -> Iterator[str
 
 def _processes(soak: Soak) -> Iterator[str]:
     for name, samples in soak.samples.items():
-        load = [each for each in samples if each.phase == soak.load.name]
-        after = samples[len(load) :]
+        after = [each for each in samples if each.phase != soak.load.name]
         cells = [
             _mib(soak.peaks.get(name)),
-            _rise(load[len(load) // 4 :]),
-            _rise(after),
+            *(_mib(_last([each.rss for each in samples if each.phase == phase])) for phase in _MOMENTS),
+            _mib(_last([each.rss for each in samples])),
             _slope(after),
-            str(load[-1].fds if load else "-"),
+            _mib(_last([each.fds for each in samples if each.phase == soak.load.name])),
             str(max((each.fds for each in samples), default="-")),
             str(samples[-1].fds if samples else "-"),
         ]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _rise(samples: Sequence[Sample]) -> str:
-    """Memory at the end less that at the beginning: medians of a tenth of the samples each."""
-    part = len(samples) // 10
-    if part < 1:
-        return "-"
-    begin, end = ([each.rss for each in some] for some in (samples[:part], samples[-part:]))
-    return f"{median(end) - median(begin):+.1f}"
+def _last(values: Sequence[float]) -> float | None:
+    """What it was at the end: the median of the last few."""
+    return median(values[-_FEW:]) if values else None
 
 
 def _slope(samples: Sequence[Sample]) -> str:
@@ -208,8 +214,8 @@ _PAGE = """Written by `{command}`.
 |---|---|---|---|---|---|---|---|
 {arrivals}
 
-| process | peak RSS, MiB | growth in the first load | growth after it | slope after it, MiB/h | files at its end | most | in the end |
-|---|---|---|---|---|---|---|---|
+| process | peak RSS, MiB | at the end of: {moments} | in the end | slope after the first load, MiB/h | open files at its end | most | in the end |
+|---|---|{dashes}---|---|---|---|---|
 {processes}
 
 | in the end | agree | different | missing | extra | dead letters | filtered |
