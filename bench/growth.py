@@ -129,7 +129,7 @@ _PAGE = """Written by `{command}`.
 |---|---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-Where each number grows with the records, the columns for a thousand stay as they are. Calls over the quota: {over}.
+A cost that grows with the records, and no faster, shows the same figure for a thousand in every row. Calls over the quota: {over}.
 
 | topic, of the largest shop | MiB on disk | bytes for each record | of these |
 |---|---|---|---|
