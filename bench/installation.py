@@ -293,8 +293,8 @@ class Installation:
         The word of the account's own ledger. An order that never arrived is not there.
         """
         self.summary()  # the ledger's file has every line after this
-        wanted = {f"orders/{order}".encode(): (phase, at) for order, phase, at in self.edits.placed}
-        first: dict[bytes, tuple[float, str]] = {}
+        wanted = {f"orders/{order}": (phase, at) for order, phase, at in self.edits.placed}
+        first: dict[str, tuple[float, str]] = {}
         accepted: dict[str, float] = {}
         with self._ledger.open("rb") as lines:
             for line in lines:
@@ -303,7 +303,8 @@ class Installation:
                     accepted[call["import_id"]] = call["time"]
                 elif b'"key":"orders/' in line:
                     write = json.loads(line)
-                    first.setdefault(write["key"].encode(), (write["time"], write["import_id"]))
+                    if (key := write["key"]) in wanted:
+                        first.setdefault(key, (write["time"], write["import_id"]))
         found: dict[str, list[tuple[float, float]]] = {}
         for key, (phase, at) in wanted.items():
             if key in first:
