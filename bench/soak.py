@@ -26,7 +26,7 @@ _AT_ONCE = 25  # edits in one request to the shop, bursts aside
 _LOOK = 2.0
 _CALM = 10.0
 _TRIES = 6
-_MIX = {"order": 12, "void": 2, "return": 2, "split": 1, "unsubscribe": 2, "email": 1, "price": 1}
+_MIX = {"order": 120, "void": 20, "return": 20, "split": 10, "unsubscribe": 20, "price": 10, "email": 2}
 
 
 @dataclass(slots=True)

@@ -229,7 +229,7 @@ Method: a sandbox shop of {customers:,} customers, {products:,} products and {or
 --counts`), a sandbox Dotdigital, and the four services as they ship are processes of their own on one real Kafka. The account allows
 {terms.low} imports a minute for everything; an import takes {terms.seconds:g} s and {terms.each:g} s for each record. Customers are polled every
 {terms.contacts_minutes:g} minutes; all else is the default profile's. Live traffic is {plan.rate:g} edits a second, and {plan.burst} at once every
-{plan.burst_every:g} s: mostly new orders; returns, splits, voids, unsubscribes, new e-mails, prices. The first load and the resync
+{plan.burst_every:g} s: mostly new orders; returns, splits, voids, unsubscribes, prices, and one new e-mail in a hundred. The first load and the resync
 (`estarsync resync --from raw --all --force`, each entity) have {plan.trickle:g} new order a second beside them. A new order's time runs from before the
 shop is told to place it, so the shop's own work and its webhook, one after the other in a burst, are in it; *accepted* is the
 moment when Dotdigital answered the import that holds it, *written* when that import put it in place; both are the account's own ledger's. In the end
