@@ -25,7 +25,8 @@ from transformer.heading import Again
 Place = tuple[str, int]
 State = Literal["running", "done", "cancelled", "refused"]
 
-_BITS = 2**23
+_LEAST, _MOST = 2**16, 2**23  # bits, of which a record gets sixteen where there is room
+_EACH = 16
 
 
 def revision_of(request: Resync) -> int:
@@ -52,22 +53,26 @@ class Spot(msgspec.Struct, frozen=True):
 
 
 class _Keys:
-    """The keys that were met, in a megabyte however many they are; it may take another for one of them, never vice versa."""
+    """The keys that were met, in a megabyte at most; it may take another for one of them, never vice versa.
 
-    def __init__(self) -> None:
-        self._bits = bytearray(_BITS // 8)
+    Args:
+        records: about how many there will be.
+    """
+
+    def __init__(self, records: int) -> None:
+        self._size = min(_MOST, max(_LEAST, records * _EACH))
+        self._bits = bytearray(self._size // 8 + 1)
 
     def add(self, key: bytes | None) -> None:
-        for bit in _places(key):
+        for bit in self._places(key):
             self._bits[bit >> 3] |= 1 << (bit & 7)
 
     def __contains__(self, key: bytes | None) -> bool:
-        return all(self._bits[bit >> 3] & 1 << (bit & 7) for bit in _places(key))
+        return all(self._bits[bit >> 3] & 1 << (bit & 7) for bit in self._places(key))
 
-
-def _places(key: bytes | None) -> tuple[int, int]:
-    number = hash(key)
-    return number % _BITS, (number >> 32) % _BITS
+    def _places(self, key: bytes | None) -> tuple[int, int]:
+        number = hash(key)
+        return number % self._size, (number >> 32) % self._size
 
 
 class Rewind:
@@ -98,7 +103,9 @@ class Rewind:
         self._keys = None if request.keys is None else {key.encode() for key in request.keys}
         self._later: set[bytes | None] = set()
         self._gathering = end < live and position < end
-        self._met = _Keys() if position == start else None  # what an earlier process has met is not known
+        self._met = (
+            _Keys(end - start) if position == start else None
+        )  # what an earlier process has met is not known
         self._stopped: int | None = None
 
     @property
